@@ -1,0 +1,3 @@
+"""Graph neural networks on sound."""
+
+__version__ = "0.1.0"
