@@ -1,0 +1,123 @@
+"""What every graph builder has in common: nodes in, `edge_index` out, batches kept in order."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.transforms import BaseTransform
+
+from graphophone.errors import GraphophoneError
+
+_EDGE_VALUES = ("edge_attr", "edge_weight")
+
+
+class GraphError(GraphophoneError):
+    """Nodes that no graph can be built from, or options that make no sense."""
+
+
+class GraphBuilder(BaseTransform):
+    """A PyG transform that gives `data` the edges of one kind of graph.
+
+    `edge_index[0]` is the source and `edge_index[1]` the target of each edge. Edges are unique and sorted by target,
+    then by source, so that the neighbors of every node come in ascending time. Edges that were there before are
+    replaced, and `edge_attr` and `edge_weight`, which described them, are dropped.
+
+    A `Batch` gets exactly the edges that its graphs would get one by one, and can still be taken apart.
+    """
+
+    name: ClassVar[str]
+    reads_features: ClassVar[bool] = False
+
+    @abstractmethod
+    def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
+        """The edges of one or more graphs whose nodes lie one graph after the other.
+
+        Args:
+            ptr: Where each graph begins, and where the last one ends. [graphs + 1] int64
+            x: Node features, for builders that read them. [nodes, dims]
+
+        Returns:
+            `edge_index`, sorted by target, then source. [2, edges] int64
+        """
+
+    def forward(self, data: Data) -> Data:
+        """Set `data.edge_index` from `data.x` (or `data.num_nodes`) and, if there, `data.ptr` or `data.batch`.
+
+        Raises:
+            GraphError: If there are no node features and the builder needs them, if they are not finite, or if the
+                nodes of a batch are not in the order of their graphs.
+        """
+        if not isinstance(data, Data):
+            raise GraphError(f"{self!r} reads Data or Batch, not {type(data).__name__}; convert it first")
+        x = data.x
+        if self.reads_features and x is None:
+            raise GraphError(f"{self!r} compares node features, and the data has no `x`; set data.x first")
+        ptr = graph_pointers(data)
+        edge_index = self.edges(ptr, x if self.reads_features else None)
+        for key in _EDGE_VALUES:
+            if key in data:
+                del data[key]
+        data.edge_index = edge_index
+        if isinstance(data, Batch) and hasattr(data, "_slice_dict"):
+            # The dictionaries are shared with the batch this one was copied from: replace them, never write to them.
+            bounds = torch.searchsorted(edge_index[1].contiguous(), ptr).cpu()
+            slices = {key: value for key, value in data._slice_dict.items() if key not in _EDGE_VALUES}
+            shifts = {key: value for key, value in data._inc_dict.items() if key not in _EDGE_VALUES}
+            data._slice_dict = {**slices, "edge_index": bounds}
+            data._inc_dict = {**shifts, "edge_index": ptr[:-1].cpu()}
+        return data
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Name and options, ready for JSON; `graphophone.graphs.build_graph` makes the same builder from it."""
+        return {
+            "name": self.name,
+            **{key: getattr(self, key) for key in inspect.signature(type(self)).parameters},
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GraphBuilder) and self.config == other.config
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in self.config.items() if key != "name")
+        return f"{type(self).__name__}({options})"
+
+
+def graph_pointers(data: Data) -> Tensor:
+    """Where each graph of `data` begins, and where the last one ends: [graphs + 1] int64, on the device of the nodes.
+
+    Raises:
+        GraphError: If the nodes of a batch are not in the order of their graphs.
+    """
+    ptr = data.get("ptr")
+    if ptr is not None:
+        return ptr
+    count = data.num_nodes
+    if count is None:
+        raise GraphError(
+            "the data has neither `x` nor `num_nodes`: set one of them before building its graph"
+        )
+    batch = data.get("batch")
+    device = data.x.device if data.x is not None else None
+    if batch is None or batch.numel() == 0:
+        return torch.tensor([0, count], device=device)
+    if bool((batch.diff() < 0).any()):
+        raise GraphError(
+            "data.batch is not ascending: put the nodes of each graph together, in the order of graphs"
+        )
+    counts = torch.bincount(batch)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `GraphError(message)` unless `condition` holds."""
+    if not condition:
+        raise GraphError(message)
