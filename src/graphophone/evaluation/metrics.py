@@ -1,0 +1,265 @@
+"""What a table of predictions is worth: recalls, F1, calibration, per class and per speaker.
+
+All rates are fractions between 0 and 1; reports multiply by 100. Unweighted accuracy (UA) is the mean of the
+recalls of the classes that occur, weighted accuracy (WA) the share of correct items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from graphophone.errors import GraphophoneError
+from graphophone.evaluation.protocols import natural_key
+from graphophone.evaluation.statistics import interval
+
+ECE_BINS = 15
+"""Number of equal-width confidence bins between 0 and 1."""
+
+SCALARS = ("ua", "wa", "weighted_f1", "macro_f1", "ece", "nll", "brier")
+"""Keys of the single numbers in what :func:`classification_metrics` returns."""
+
+
+class MetricError(GraphophoneError):
+    """Predictions that cannot be scored."""
+
+
+def _checked(y_true: Any, probabilities: Any, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    target = np.asarray(y_true, dtype=np.int64)
+    p = np.asarray(probabilities, dtype=np.float64)
+    if target.ndim != 1 or p.shape != (len(target), len(classes)):
+        raise MetricError(
+            f"targets {target.shape} and probabilities {p.shape} do not fit {len(classes)} classes: "
+            "give [items] and [items, classes]"
+        )
+    if len(target) == 0:
+        raise MetricError("there is no prediction to score")
+    if target.min() < 0 or target.max() >= len(classes):
+        raise MetricError(
+            f"targets lie between {target.min()} and {target.max()}: give indices into {len(classes)} classes"
+        )
+    valid = np.isfinite(p) & (p >= -1e-6)
+    good = valid.all(axis=1) & (np.abs(np.where(valid, p, 0.0).sum(axis=1) - 1) <= 1e-3)
+    if not good.all():
+        raise MetricError(
+            f"row {int(np.argmin(good))} of the probabilities is not a distribution: "
+            "apply a softmax to logits first"
+        )
+    return target, p
+
+
+def unweighted_accuracy(confusion: np.ndarray) -> float:
+    """Mean of the recalls of the classes that occur (UA, balanced accuracy).
+
+    Args:
+        confusion: Counts ``[true, predicted]``.
+    """
+    support = confusion.sum(axis=1)
+    present = support > 0
+    return float((np.diag(confusion)[present] / support[present]).mean())
+
+
+def reliability(y_true: Any, probabilities: Any, bins: int = ECE_BINS) -> list[dict[str, float | int | None]]:
+    """Confidence against accuracy in equal-width bins.
+
+    Args:
+        y_true: Class index of every item, ``[items]``.
+        probabilities: ``[items, classes]``.
+        bins: Number of bins between 0 and 1.
+
+    Returns:
+        One entry per bin with ``low``, ``high``, ``n``, and the mean ``confidence`` and ``accuracy`` (None
+        where the bin is empty). The ECE is the mean of ``|accuracy - confidence|`` weighted by ``n``.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    confidence = p.max(axis=1)
+    correct = p.argmax(axis=1) == np.asarray(y_true)
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    which = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
+    n = np.bincount(which, minlength=bins)
+    confidences = np.bincount(which, weights=confidence, minlength=bins)
+    accuracies = np.bincount(which, weights=correct.astype(np.float64), minlength=bins)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "n": int(n[i]),
+            "confidence": float(confidences[i] / n[i]) if n[i] else None,
+            "accuracy": float(accuracies[i] / n[i]) if n[i] else None,
+        }
+        for i in range(bins)
+    ]
+
+
+def classification_metrics(
+    y_true: Any,
+    probabilities: Any,
+    classes: Sequence[str],
+    speakers: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Score class probabilities.
+
+    Args:
+        y_true: Class index of every item, int ``[items]``.
+        probabilities: Class probabilities, ``[items, classes]``, every row summing to one.
+        classes: Name of every class.
+        speakers: Speaker of every item, for the table per speaker; items whose speaker is empty or None are
+            left out of it.
+
+    Returns:
+        A dictionary fit for JSON:
+
+        * ``n``, ``ua`` (mean recall over the classes that occur), ``wa`` (accuracy);
+        * ``weighted_f1`` (by support), ``macro_f1`` (over the classes that occur or are predicted);
+        * ``ece``: expected calibration error of the top class, 15 equal-width bins, mean absolute gap;
+        * ``nll``: mean negative log-likelihood in nats; ``brier``: mean squared error summed over classes;
+        * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``support``, ``predicted``; the recall
+          of a class without items and the precision of one that is never predicted are None;
+        * ``per_speaker``: ``speaker``, ``n``, ``ua``, ``wa``, in natural order; empty without speakers;
+        * ``confusion``: counts ``[true][predicted]``; ``classes``.
+
+    Raises:
+        MetricError: If shapes or values do not fit.
+    """
+    target, p = _checked(y_true, probabilities, classes)
+    predicted = p.argmax(axis=1)
+    labels = np.arange(len(classes))
+    confusion = confusion_matrix(target, predicted, labels=labels)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        target, predicted, labels=labels, zero_division=0.0
+    )
+    times_predicted = confusion.sum(axis=0)
+    onehot = np.eye(len(classes))[target]
+    return {
+        "n": len(target),
+        "classes": list(classes),
+        "ua": unweighted_accuracy(confusion),
+        "wa": float((predicted == target).mean()),
+        "weighted_f1": float(f1_score(target, predicted, average="weighted", zero_division=0.0)),
+        "macro_f1": float(f1_score(target, predicted, average="macro", zero_division=0.0)),
+        "ece": float(
+            multiclass_calibration_error(
+                torch.tensor(p),
+                torch.tensor(target),
+                num_classes=len(classes),
+                n_bins=ECE_BINS,
+                norm="l1",
+            )
+        )
+        if len(classes) > 1
+        else 0.0,
+        "nll": float(log_loss(target, p / p.sum(axis=1, keepdims=True), labels=labels))
+        if len(classes) > 1
+        else 0.0,
+        "brier": float(((p - onehot) ** 2).sum(axis=1).mean()),
+        "per_class": [
+            {
+                "class": name,
+                "recall": float(recall[i]) if support[i] else None,
+                "precision": float(precision[i]) if times_predicted[i] else None,
+                "f1": float(f1[i]) if support[i] or times_predicted[i] else None,
+                "support": int(support[i]),
+                "predicted": int(times_predicted[i]),
+            }
+            for i, name in enumerate(classes)
+        ],
+        "per_speaker": _per_speaker(target, predicted, len(classes), speakers),
+        "confusion": confusion.tolist(),
+    }
+
+
+def _per_speaker(
+    target: np.ndarray, predicted: np.ndarray, classes: int, speakers: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    if speakers is None:
+        return []
+    if len(speakers) != len(target):
+        raise MetricError(f"{len(speakers)} speakers for {len(target)} items: give one per item")
+    names = pd.Series(list(speakers), dtype=object)
+    known = (names.notna() & (names.astype(str) != "")).to_numpy()
+    rows = []
+    for name in sorted(set(names[known].astype(str)), key=natural_key):
+        mine = known & (names.astype(str) == name).to_numpy()
+        confusion = confusion_matrix(target[mine], predicted[mine], labels=np.arange(classes))
+        rows.append(
+            {
+                "speaker": name,
+                "n": int(mine.sum()),
+                "ua": unweighted_accuracy(confusion),
+                "wa": float((target[mine] == predicted[mine]).mean()),
+            }
+        )
+    return rows
+
+
+def metrics_from_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    """:func:`classification_metrics` of a table of predictions.
+
+    Args:
+        predictions: Columns ``label``, ``p_<class>`` for every class, and ``speaker`` where known.
+        classes: Name of every class.
+
+    Raises:
+        MetricError: If a column is missing or a label is not a class.
+    """
+    columns = [f"p_{name}" for name in classes]
+    missing = [c for c in ["label", *columns] if c not in predictions]
+    if missing:
+        raise MetricError(f"predictions have no column {missing[0]!r}: they were made with other classes")
+    index = {name: i for i, name in enumerate(classes)}
+    labels = predictions["label"].astype(str)
+    unknown = sorted(set(labels) - set(index))
+    if unknown:
+        raise MetricError(f"label {unknown[0]!r} is not one of the classes {', '.join(classes)}")
+    speakers = predictions["speaker"].tolist() if "speaker" in predictions else None
+    return classification_metrics(
+        labels.map(index).to_numpy(), predictions[columns].to_numpy(np.float64), classes, speakers
+    )
+
+
+def summarize(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
+    """Everything a run has to say of its test predictions, over folds and seeds.
+
+    The headline estimates are over seeds: within a seed the test items of all folds are pooled and scored
+    once, which gives one value per seed. The spread over folds is kept apart, since it is one of speakers or
+    sessions rather than of chance in training.
+
+    Args:
+        predictions: Columns ``fold``, ``seed``, ``label``, ``p_<class>`` and, where known, ``speaker``.
+        classes: Name of every class.
+
+    Returns:
+        A dictionary fit for JSON: an estimate (``mean``, ``sd``, ``low``, ``high``, ``n``) over seeds under
+        ``ua``, ``wa`` and the other scalars; the same over folds (means over seeds) under ``over_folds``;
+        ``per_seed`` and ``folds``, lists of the metrics of every seed and of every fold and seed; ``pooled``,
+        the metrics of all predictions together, in which confusion counts are summed over seeds.
+    """
+    per_seed = [
+        {"seed": _plain(seed), **metrics_from_predictions(part, classes)}
+        for seed, part in predictions.groupby("seed", sort=True)
+    ]
+    folds = [
+        {"fold": _plain(fold), "seed": _plain(seed), **metrics_from_predictions(part, classes)}
+        for (fold, seed), part in predictions.groupby(["fold", "seed"], sort=True)
+    ]
+    table = pd.DataFrame([{key: entry[key] for key in ("fold", "seed", *SCALARS)} for entry in folds])
+    by_fold = table.groupby("fold")[list(SCALARS)].mean()
+    return {
+        "classes": list(classes),
+        "seeds": [entry["seed"] for entry in per_seed],
+        **{key: interval(entry[key] for entry in per_seed).to_dict() for key in SCALARS},
+        "over_folds": {key: interval(by_fold[key]).to_dict() for key in SCALARS},
+        "pooled": metrics_from_predictions(predictions, classes),
+        "per_seed": per_seed,
+        "folds": folds,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

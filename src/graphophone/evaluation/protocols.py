@@ -1,0 +1,771 @@
+"""Which items train, which choose the model, which are scored: evaluation protocols as lists of splits.
+
+Every protocol keeps two rules. Validation items come out of the training part, never out of the test part;
+and where the speakers are known, a validation speaker is not a training speaker, unless the protocol mixes
+speakers by design and says so. The same corpus, options and seed always give the same splits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import pandas as pd
+
+from graphophone.errors import GraphophoneError
+from graphophone.registry import Registry
+
+if TYPE_CHECKING:
+    from graphophone.corpora.base import Corpus
+
+
+class ProtocolError(GraphophoneError):
+    """A protocol asks of a corpus what the corpus cannot give."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Three disjoint sets of rows of a corpus table.
+
+    Attributes:
+        name: Name of the fold, fit for a folder: ``"fold3"``, ``"speaker-07"``.
+        train: Row indices, int64 ``[items]``, sorted.
+        validation: As ``train``.
+        test: As ``train``.
+        notes: What a reader of the results should know, such as a class that is missing from the test part.
+    """
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for part in ("train", "validation", "test"):
+            rows = np.unique(np.asarray(getattr(self, part), dtype=np.int64))
+            if len(rows) != len(getattr(self, part)):
+                raise ValueError(f"split {self.name!r}: {part} names a row twice")
+            object.__setattr__(self, part, rows)
+        everything = np.concatenate([self.train, self.validation, self.test])
+        if len(np.unique(everything)) != len(everything):
+            raise ValueError(f"split {self.name!r}: train, validation and test overlap")
+
+    def __repr__(self) -> str:
+        return (
+            f"Split({self.name!r}, train={len(self.train)}, validation={len(self.validation)}, "
+            f"test={len(self.test)})"
+        )
+
+
+def natural_key(value: object) -> list[tuple[int, int, str]]:
+    """Sorting key under which ``"s2"`` comes before ``"s10"``."""
+    parts = re.findall(r"\d+|\D+", str(value))
+    return [(0, int(p), "") if p.isascii() and p.isdigit() else (1, 0, p) for p in parts]
+
+
+def _known(values: pd.Series) -> np.ndarray:
+    """Which cells say something, bool ``[items]``."""
+    return (values.notna() & (values.astype(str) != "")).to_numpy()
+
+
+def _knows(corpus: Corpus, column: str) -> bool:
+    return column in corpus.table and bool(_known(corpus.table[column]).any())
+
+
+def _speakers(corpus: Corpus, rows: np.ndarray) -> set[str]:
+    values = corpus.table["speaker"].iloc[rows]
+    return set(values[_known(values)])
+
+
+def _strata(corpus: Corpus) -> np.ndarray:
+    """What a draw is stratified by, int64 ``[items]``: the class, or the combination of labels."""
+    targets = np.asarray(corpus.targets)
+    if targets.ndim == 1:
+        return targets
+    return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def shared_speakers(corpus: Corpus, split: Split) -> tuple[str, ...]:
+    """Speakers that are in the test part of ``split`` and also in its training or validation part."""
+    if "speaker" not in corpus.table:
+        return ()
+    heard = _speakers(corpus, np.concatenate([split.train, split.validation]))
+    return tuple(sorted(_speakers(corpus, split.test) & heard, key=natural_key))
+
+
+def _rng(seed: int, *labels: object) -> np.random.Generator:
+    # Streams are named, so that one more repeat or another option does not move the others.
+    return np.random.default_rng([seed, zlib.crc32("/".join(map(str, labels)).encode())])
+
+
+def _slug(text: object) -> str:
+    return re.sub(r"[^\w.-]+", "_", str(text)).strip("_.") or "unnamed"
+
+
+def _unique_names(values: Sequence[object], prefix: str) -> list[str]:
+    names = [f"{prefix}{_slug(value)}" for value in values]
+    if len({n.casefold() for n in names}) < len(names):  # "A b" and "A_b" would share a folder
+        names = [f"{name}.{index}" for index, name in enumerate(names)]
+    return names
+
+
+def draw_stratified(targets: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a share of the items, the same share of every class to within one item.
+
+    Quotas follow the largest remainder method. Every class keeps at least one item that is not drawn, so a
+    class with a single item is never drawn.
+
+    Args:
+        targets: Class of every item, int64 ``[items]``.
+        fraction: Share to draw, between 0 and 1.
+        rng: Source of chance.
+
+    Returns:
+        Mask of the drawn items, bool ``[items]``.
+    """
+    counts = np.bincount(targets)
+    ideal = counts * fraction
+    quota = np.floor(ideal).astype(np.int64)
+    limit = np.maximum(counts - 1, 0)
+    remainder = ideal - quota
+    missing = round(len(targets) * fraction) - int(quota.sum())
+    # Random keys first, then a stable sort: chance decides between equal remainders.
+    order = rng.permutation(len(counts))
+    order = order[np.argsort(-remainder[order], kind="stable")]
+    quota[order[:missing]] += 1
+    quota = np.minimum(quota, limit)
+    shuffled = rng.permutation(len(targets))
+    by_class = shuffled[np.argsort(targets[shuffled], kind="stable")]
+    rank = np.arange(len(targets)) - np.repeat(np.cumsum(counts) - counts, counts)
+    drawn = np.zeros(len(targets), dtype=bool)
+    drawn[by_class[rank < np.repeat(quota, counts)]] = True
+    return drawn
+
+
+def draw_groups(
+    groups: np.ndarray, targets: np.ndarray, fraction: float, rng: np.random.Generator, trials: int = 200
+) -> np.ndarray:
+    """Draw whole groups (speakers) that together hold about a share of the items.
+
+    Of ``trials`` random draws the one is kept that leaves the fewest classes without an item outside, then
+    the fewest without an item inside, then comes nearest to the wanted share of every class.
+
+    Args:
+        groups: Group of every item, ``[items]``, at least two different ones.
+        targets: Class of every item, int64 ``[items]``.
+        fraction: Wanted share of the items, between 0 and 1.
+        rng: Source of chance.
+        trials: How many random draws to compare.
+
+    Returns:
+        Mask of the drawn items, bool ``[items]``.
+    """
+    names, member = np.unique(groups.astype(str), return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("cannot draw whole groups out of fewer than two")
+    table = np.zeros((len(names), int(targets.max()) + 1), dtype=np.int64)  # [groups, classes]
+    np.add.at(table, (member, targets), 1)
+    sizes, total = table.sum(axis=1), table.sum(axis=0)
+    goal = fraction * len(targets)
+    best: tuple[float, ...] | None = None
+    chosen = np.zeros(len(names), dtype=bool)
+    for _ in range(trials):
+        order = rng.permutation(len(names))
+        size = np.cumsum(sizes[order])[:-1]
+        number = int(np.argmin(np.abs(size - goal))) + 1
+        inside = table[order[:number]].sum(axis=0)
+        score = (
+            float(((total > 0) & (inside == total)).sum()),
+            float(((total > 0) & (inside == 0)).sum()),
+            float(np.abs(inside - fraction * total).sum()),
+        )
+        if best is None or score < best:
+            best = score
+            chosen = np.zeros(len(names), dtype=bool)
+            chosen[order[:number]] = True
+    return chosen[member]
+
+
+def balanced_groups(
+    speakers: Sequence[str], targets: np.ndarray, number: int, rng: np.random.Generator
+) -> list[list[str]]:
+    """Deal speakers into groups of equal size, give or take one speaker, with similar class counts.
+
+    Speakers are dealt from the one with the most items down; each goes to the group, among those with a seat
+    left, whose class counts then are most even over the groups. Chance decides between equals.
+
+    Args:
+        speakers: Speaker of every item, ``[items]``.
+        targets: Class of every item, int64 ``[items]``.
+        number: Number of groups.
+        rng: Source of chance.
+
+    Returns:
+        Speakers of each group, in natural order.
+    """
+    names = sorted(set(speakers), key=natural_key)
+    position = {name: index for index, name in enumerate(names)}
+    table = np.zeros((len(names), int(targets.max()) + 1))  # [speakers, classes]
+    np.add.at(table, (np.array([position[s] for s in speakers]), targets), 1)
+    seats = np.full(number, len(names) // number)
+    seats[rng.permutation(number)[: len(names) % number]] += 1
+    order = rng.permutation(len(names))
+    order = order[np.argsort(-table.sum(axis=1)[order], kind="stable")]
+    weight = 1.0 / np.maximum(table.sum(axis=0), 1.0)
+    counts = np.zeros((number, table.shape[1]))
+    groups: list[list[str]] = [[] for _ in range(number)]
+    for speaker in order:
+        free = [g for g in rng.permutation(number) if len(groups[g]) < seats[g]]
+        # Adding v to group g changes the sum of squares by 2 counts[g].v + v.v: only the first term differs.
+        group = min(free, key=lambda g: float((counts[g] * weight**2) @ table[speaker]))
+        counts[group] += table[speaker]
+        groups[group].append(names[speaker])
+    return [sorted(group, key=natural_key) for group in groups]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol(ABC):
+    """A way to divide a corpus into training, validation and test parts.
+
+    Attributes:
+        name: Name in the registry.
+        mixes_speakers: Whether test speakers are also training speakers. None where the corpus decides:
+            :meth:`describe` looks.
+    """
+
+    name: ClassVar[str]
+    mixes_speakers: ClassVar[bool | None]
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+
+    @abstractmethod
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        """The splits, before they are checked."""
+
+    def splits(self, corpus: Corpus, *, seed: int = 0) -> list[Split]:
+        """Divide a corpus.
+
+        Args:
+            corpus: Anything with ``table``, ``targets`` and ``classes``.
+            seed: Seed of every random choice.
+
+        Returns:
+            One split per fold, the same ones for the same arguments.
+
+        Raises:
+            ProtocolError: If the corpus cannot be divided so, or if a class has no training item.
+        """
+        if len(corpus.table) == 0:
+            raise ProtocolError(f"corpus {corpus.name!r} has no items: check the folder it was read from")
+        return [self._checked(corpus, split) for split in self._divide(corpus, seed)]
+
+    def describe(self, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
+        """What a report says of the protocol: what it is, and what it did to this corpus.
+
+        Args:
+            corpus: The corpus that was divided.
+            splits: What :meth:`splits` gave.
+
+        Returns:
+            ``name``, ``description``, ``options``, ``mixes_speakers`` (counted, where speakers are known;
+            else None or what the protocol says of itself), ``notes`` and the sizes of ``folds``; fit for
+            JSON.
+        """
+        mixes: bool | None = self.mixes_speakers
+        known = _knows(corpus, "speaker")
+        if known:
+            mixes = any(shared_speakers(corpus, split) for split in splits)
+        return {
+            "name": self.name,
+            "description": self.description,
+            "options": dataclasses.asdict(self),
+            "mixes_speakers": mixes,
+            "speakers_known": known,
+            "notes": list(dict.fromkeys(f"{s.name}: {note}" for s in splits for note in s.notes)),
+            "folds": [
+                {
+                    "name": s.name,
+                    "train": len(s.train),
+                    "validation": len(s.validation),
+                    "test": len(s.test),
+                    "test_speakers": sorted(_speakers(corpus, s.test), key=natural_key) if known else [],
+                }
+                for s in splits
+            ],
+        }
+
+    def _checked(self, corpus: Corpus, split: Split) -> Split:
+        targets = np.asarray(corpus.targets)
+        notes = list(split.notes)
+        for part in ("train", "validation", "test"):
+            rows = getattr(split, part)
+            if len(rows) == 0:
+                raise ProtocolError(
+                    f"protocol {self.name!r}, fold {split.name!r}: the {part} part is empty; "
+                    "use another protocol or other options"
+                )
+            if targets.ndim == 1:
+                counts = np.bincount(targets[rows], minlength=len(corpus.classes))
+            else:
+                counts = targets[rows].sum(axis=0)
+            missing = [name for name, count in zip(corpus.classes, counts, strict=True) if count == 0]
+            if missing and part == "train":
+                raise ProtocolError(
+                    f"protocol {self.name!r}, fold {split.name!r}: no training item of class "
+                    f"{', '.join(map(repr, missing))}; leave the class out of the corpus or use another "
+                    "protocol"
+                )
+            if missing:
+                notes.append(f"no {part} item of class {', '.join(missing)}")
+        return dataclasses.replace(split, notes=tuple(notes))
+
+    def _require(self, corpus: Corpus, column: str) -> pd.Series:
+        """The column of the table, complete, as strings."""
+        if not _knows(corpus, column):
+            raise ProtocolError(
+                f"protocol {self.name!r} needs the column {column!r}, which corpus {corpus.name!r} does not "
+                "have; add it or use another protocol"
+            )
+        values = corpus.table[column]
+        known = _known(values)
+        if not known.all():
+            rows = np.flatnonzero(~known)
+            raise ProtocolError(
+                f"protocol {self.name!r}: {len(rows)} items of corpus {corpus.name!r} have no {column} "
+                f"(the first is row {rows[0]}); fill the column in or leave those items out"
+            )
+        return _as_text(values)
+
+
+def _as_text(values: pd.Series) -> pd.Series:
+    """Whole floats (a column of integers that once had gaps) as integers, all as strings."""
+    if pd.api.types.is_float_dtype(values) and (values == values.round()).all():
+        values = values.astype(np.int64)
+    return values.astype(str)
+
+
+def _carve(
+    corpus: Corpus,
+    rows: np.ndarray,
+    fraction: float,
+    rng: np.random.Generator,
+    by: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Take validation rows out of training rows, by speaker where speakers are known.
+
+    Args:
+        corpus: The corpus.
+        rows: The rows of the training part.
+        fraction: Share of them to take.
+        rng: Source of chance.
+        by: Column whose values stay together; by default ``speaker``, else ``dialogue``, else none.
+
+    Returns:
+        Training rows, validation rows, notes.
+    """
+    targets = _strata(corpus)[rows]
+    notes: tuple[str, ...] = ()
+    if by is not None and by not in corpus.table:
+        raise ProtocolError(f"validation by {by!r}: corpus {corpus.name!r} has no such column")
+    for column in [by] if by is not None else ["speaker", "dialogue"]:
+        if column not in corpus.table or not _known(corpus.table[column].iloc[rows]).all():
+            continue
+        groups = _as_text(corpus.table[column]).to_numpy()[rows]
+        if len(set(groups)) < 2:
+            notes = (f"only one training {column}: validation items share it",)
+            continue
+        drawn = draw_groups(groups, targets, fraction, rng)
+        return rows[~drawn], rows[drawn], notes
+    drawn = draw_stratified(targets, fraction, rng)
+    return rows[~drawn], rows[drawn], notes
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ProtocolError(f"{name} is {value}, but must lie between 0 and 1, such as 0.1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stratified(Protocol):
+    """Stratified random split that mixes speakers, as in Li et al. (2023): 8:2, all speakers on both sides.
+
+    The paper has no validation set; here one is carved out of the training part.
+
+    Args:
+        test: Share of all items that is tested.
+        validation: Share of the remaining items that chooses the model.
+        repeats: Number of independent random splits.
+    """
+
+    name: ClassVar[str] = "stratified"
+    mixes_speakers: ClassVar[bool | None] = True
+    test: float = 0.2
+    validation: float = 0.1
+    repeats: int = 1
+
+    def __post_init__(self) -> None:
+        _check_fraction("test", self.test)
+        _check_fraction("validation", self.validation)
+        if self.repeats < 1:
+            raise ProtocolError(f"repeats is {self.repeats}, but must be at least 1")
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+        number = "One random split" if self.repeats == 1 else f"{self.repeats} independent random splits"
+        return (
+            f"{number}, stratified by class: {1 - self.test:.0%} of the items for training and "
+            f"{self.test:.0%} for testing, with {self.validation:.0%} of the training part held out to "
+            "choose the model. Speakers are mixed: the same voices occur in training and in test, so the "
+            "result does not tell how well the model does on a new speaker."
+        )
+
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        targets = _strata(corpus)
+        rows = np.arange(len(targets))
+        splits = []
+        for repeat in range(self.repeats):
+            rng = _rng(seed, self.name, repeat)
+            test = draw_stratified(targets, self.test, rng)
+            rest = rows[~test]
+            validation = draw_stratified(targets[rest], self.validation, rng)
+            splits.append(Split(f"random{repeat}", rest[~validation], rest[validation], rows[test]))
+        return splits
+
+
+def _rotate(
+    protocol: Protocol,
+    corpus: Corpus,
+    groups: Sequence[np.ndarray],
+    names: Sequence[str],
+    seed: int,
+    fraction: float,
+    carve: bool = False,
+    by: str | None = None,
+) -> list[Split]:
+    """Every group is the test part once; the next one, cyclically, or a share of the others validates."""
+    splits = []
+    for index, (test, name) in enumerate(zip(groups, names, strict=True)):
+        if len(groups) > 2 and not carve:
+            following = (index + 1) % len(groups)
+            train = [g for i, g in enumerate(groups) if i not in (index, following)]
+            splits.append(Split(name, np.sort(np.concatenate(train)), groups[following], test))
+        else:
+            rest = np.sort(np.concatenate([g for i, g in enumerate(groups) if i != index]))
+            kept, validation, notes = _carve(corpus, rest, fraction, _rng(seed, protocol.name, name), by)
+            splits.append(Split(name, kept, validation, test, notes))
+    return splits
+
+
+def _rows_by(values: pd.Series) -> dict[str, np.ndarray]:
+    """Rows of every value, in natural order of the values."""
+    array = values.to_numpy()
+    return {value: np.flatnonzero(array == value) for value in sorted(set(array), key=natural_key)}
+
+
+def _speakers_in_two(rows: dict[str, np.ndarray], speakers: pd.Series) -> tuple[str, str, str] | None:
+    """A speaker and the two groups it is in, or None where every speaker is in one group only."""
+    home: dict[str, str] = {}
+    for group, members in rows.items():
+        for speaker in speakers.iloc[members].unique():
+            if speaker in home:
+                return str(speaker), home[speaker], group
+            home[speaker] = group
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerIndependent(Protocol):
+    """No test speaker is heard in training or validation.
+
+    Args:
+        groups: Number of balanced groups of speakers, each of which is the test part once, or ``"loso"``:
+            leave one speaker out. By default the corpus' own folds if they keep speakers apart, else five
+            groups (fewer where there are fewer speakers).
+        use_folds: Whether the column ``fold`` of the corpus, if it keeps speakers apart and has as many
+            values as ``groups`` asks for, makes the groups.
+        validation: Share of the training part that chooses the model, used with ``"loso"`` and with two
+            groups; otherwise the next group, cyclically, chooses the model.
+    """
+
+    name: ClassVar[str] = "speaker-independent"
+    mixes_speakers: ClassVar[bool | None] = False
+    groups: int | Literal["loso"] | None = None
+    use_folds: bool = True
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_fraction("validation", self.validation)
+        if isinstance(self.groups, str) and self.groups != "loso":
+            raise ProtocolError(f"groups is {self.groups!r}, but must be a number or 'loso'")
+        if isinstance(self.groups, int) and self.groups < 2:
+            raise ProtocolError(f"groups is {self.groups}, but must be at least 2")
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+        if self.groups == "loso":
+            return (
+                f"Leave one speaker out: every speaker is the test part once, about {self.validation:.0%} of "
+                "the remaining items, by whole speakers, choose the model and the rest train. No test "
+                "speaker is heard in training or validation."
+            )
+        number = "groups" if self.groups is None else f"{self.groups} groups"
+        return (
+            f"Speaker-independent cross-validation over {number} of speakers: each group is the test part "
+            "once, the next one chooses the model and the others train. No test speaker is heard in "
+            "training or validation."
+        )
+
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        speakers = self._require(corpus, "speaker")
+        by_speaker = _rows_by(speakers)
+        if len(by_speaker) < 2:
+            raise ProtocolError(
+                f"corpus {corpus.name!r} has one speaker, so none can be left out; use the protocol "
+                "'stratified'"
+            )
+        if self.groups == "loso":
+            return self._leave_one_out(corpus, by_speaker)
+        folds = self._own_folds(corpus, speakers)
+        if folds is not None:
+            names = _unique_names(list(folds), "fold")
+            return _rotate(self, corpus, list(folds.values()), names, seed, self.validation)
+        number = self.groups if self.groups is not None else min(5, len(by_speaker))
+        if number > len(by_speaker):
+            raise ProtocolError(
+                f"corpus {corpus.name!r} has {len(by_speaker)} speakers, too few for {number} groups; "
+                f"ask for at most {len(by_speaker)}"
+            )
+        dealt = balanced_groups(speakers.tolist(), _strata(corpus), number, _rng(seed, self.name, number))
+        groups = [np.sort(np.concatenate([by_speaker[s] for s in group])) for group in dealt]
+        return _rotate(self, corpus, groups, [f"group{i}" for i in range(number)], seed, self.validation)
+
+    def _own_folds(self, corpus: Corpus, speakers: pd.Series) -> dict[str, np.ndarray] | None:
+        if not self.use_folds or "fold" not in corpus.table or not _known(corpus.table["fold"]).all():
+            return None
+        folds = _rows_by(_as_text(corpus.table["fold"]))
+        if len(folds) < 2 or (self.groups is not None and len(folds) != self.groups):
+            return None
+        return folds if _speakers_in_two(folds, speakers) is None else None
+
+    def _leave_one_out(self, corpus: Corpus, by_speaker: dict[str, np.ndarray]) -> list[Split]:
+        speakers = list(by_speaker)
+        names = _unique_names(speakers, "speaker-")
+        if len(speakers) == 2:
+            return _rotate(self, corpus, list(by_speaker.values()), names, 0, self.validation)
+        number = min(max(1, round(self.validation * (len(speakers) - 1))), len(speakers) - 2)
+        splits = []
+        for index, name in enumerate(names):
+            turn = speakers[index:] + speakers[:index]  # test, validation ..., train ...
+            test, validation, train = (
+                np.sort(np.concatenate([by_speaker[s] for s in part]))
+                for part in (turn[:1], turn[1 : number + 1], turn[number + 1 :])
+            )
+            splits.append(Split(name, train, validation, test))
+        return splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Protocol):
+    """Leave one recording session out: the usual honest protocol on IEMOCAP and MSP-IMPROV.
+
+    Args:
+        leave: ``"session"``: the test part is a session, the next one, cyclically, validates, the others
+            train (5 folds on IEMOCAP). ``"speaker"``: the test part is one speaker, the other speaker or
+            speakers of that session validate, the other sessions train (10 folds on IEMOCAP).
+        validation: Share of the training part that chooses the model where there are only two sessions.
+    """
+
+    name: ClassVar[str] = "session"
+    mixes_speakers: ClassVar[bool | None] = False
+    leave: Literal["session", "speaker"] = "session"
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_fraction("validation", self.validation)
+        if self.leave not in ("session", "speaker"):
+            raise ProtocolError(f"leave is {self.leave!r}, but must be 'session' or 'speaker'")
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+        if self.leave == "speaker":
+            return (
+                "Leave one speaker out: every speaker is the test part once, the other speakers of the same "
+                "session choose the model and the other sessions train. No test speaker is heard in "
+                "training or validation."
+            )
+        return (
+            "Leave one session out: every session is the test part once, the next session chooses the model "
+            "and the others train. No test speaker is heard in training or validation."
+        )
+
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        sessions = _rows_by(self._require(corpus, "session"))
+        if len(sessions) < 2:
+            raise ProtocolError(
+                f"corpus {corpus.name!r} has one session, so none can be left out; use 'speaker-independent'"
+            )
+        speakers: pd.Series | None = None
+        if self.leave == "speaker" or _knows(corpus, "speaker"):
+            speakers = self._require(corpus, "speaker")
+            twice = _speakers_in_two(sessions, speakers)
+            if twice is not None:
+                raise ProtocolError(
+                    f"speaker {twice[0]!r} is in the sessions {twice[1]!r} and {twice[2]!r}, so leaving a "
+                    "session out does not leave its speakers out; use 'speaker-independent'"
+                )
+        if self.leave == "session" or speakers is None:
+            names = _unique_names(list(sessions), "session")
+            return _rotate(self, corpus, list(sessions.values()), names, seed, self.validation)
+        everyone = np.arange(len(corpus.table))
+        tests = [
+            (s, rows) for rows in sessions.values() for s in sorted(set(speakers.iloc[rows]), key=natural_key)
+        ]
+        splits = []
+        for name, (speaker, session) in zip(
+            _unique_names([s for s, _ in tests], "speaker-"), tests, strict=True
+        ):
+            heard = (speakers.iloc[session] == speaker).to_numpy()
+            if heard.all():
+                raise ProtocolError(
+                    f"speaker {speaker!r} is alone in a session, so nobody is left to validate; use "
+                    "leave='session'"
+                )
+            splits.append(Split(name, np.setdiff1d(everyone, session), session[~heard], session[heard]))
+        return splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folds(Protocol):
+    """The corpus' own folds (column ``fold``), each of which is the test part once.
+
+    Args:
+        validation: ``"next"``: the next fold, cyclically, chooses the model. ``"carve"``: a share of the
+            training folds, by speaker where speakers are known, so that more is left to train on.
+        fraction: That share; also used where there are only two folds.
+        validation_by: With ``"carve"``, the column whose values stay together; by default ``speaker``, else
+            ``dialogue``, else none.
+    """
+
+    name: ClassVar[str] = "folds"
+    mixes_speakers: ClassVar[bool | None] = None
+    validation: Literal["next", "carve"] = "next"
+    fraction: float = 0.1
+    validation_by: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("fraction", self.fraction)
+        if self.validation not in ("next", "carve"):
+            raise ProtocolError(f"validation is {self.validation!r}, but must be 'next' or 'carve'")
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+        chooser = (
+            "the next fold chooses the model and the others train"
+            if self.validation == "next"
+            else f"{self.fraction:.0%} of the other folds choose the model and the rest train"
+        )
+        return f"The corpus' own folds: each fold is the test part once, {chooser}."
+
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        folds = _rows_by(self._require(corpus, "fold"))
+        if len(folds) < 2:
+            raise ProtocolError(
+                f"corpus {corpus.name!r} has one fold, so none can be left out; use another protocol"
+            )
+        names = _unique_names(list(folds), "fold")
+        carve = self.validation == "carve"
+        return _rotate(
+            self, corpus, list(folds.values()), names, seed, self.fraction, carve, self.validation_by
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Official(Protocol):
+    """The corpus' own split (column ``split``: train, validation, test).
+
+    Args:
+        validation: Share of the training part that chooses the model, where the corpus has no validation
+            part.
+        validation_by: Column whose values stay together when that share is carved; by default ``speaker``,
+            else ``dialogue``, else none.
+    """
+
+    name: ClassVar[str] = "official"
+    mixes_speakers: ClassVar[bool | None] = None
+    validation: float = 0.1
+    validation_by: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_fraction("validation", self.validation)
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+        return (
+            "The corpus' own split into training, validation and test parts; where it has no validation "
+            f"part, {self.validation:.0%} of the training part is held out to choose the model."
+        )
+
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        rows = _rows_by(self._require(corpus, "split"))
+        unknown = sorted(set(rows) - {"train", "validation", "test"})
+        if unknown:
+            raise ProtocolError(
+                f"corpus {corpus.name!r}: split {unknown[0]!r} is not one of train, validation, test; rename "
+                "it"
+            )
+        for part in ("train", "test"):
+            if part not in rows:
+                raise ProtocolError(
+                    f"corpus {corpus.name!r} has no {part} part in its column 'split'; use another protocol"
+                )
+        if "validation" in rows:
+            return [Split("official", rows["train"], rows["validation"], rows["test"])]
+        rng = _rng(seed, self.name)
+        train, validation, notes = _carve(corpus, rows["train"], self.validation, rng, self.validation_by)
+        return [Split("official", train, validation, rows["test"], notes)]
+
+
+PROTOCOLS: Registry[Protocol] = Registry(
+    "protocol",
+    {
+        "stratified": f"{__name__}:Stratified",
+        "speaker-independent": f"{__name__}:SpeakerIndependent",
+        "session": f"{__name__}:Session",
+        "folds": f"{__name__}:Folds",
+        "official": f"{__name__}:Official",
+    },
+)
+
+
+def create_protocol(name: str, **options: Any) -> Protocol:
+    """Make a protocol by name.
+
+    Args:
+        name: ``stratified``, ``speaker-independent``, ``session``, ``folds`` or ``official``.
+        **options: The options of that protocol, see its class.
+
+    Raises:
+        UnknownNameError: If the name or an option is unknown.
+        ProtocolError: If an option has an impossible value.
+    """
+    return PROTOCOLS.create(name, **options)
+
+
+def list_protocols(pattern: str = "*") -> list[str]:
+    """Names of the protocols that match a shell pattern."""
+    return PROTOCOLS.names(pattern)
