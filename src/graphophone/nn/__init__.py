@@ -1,0 +1,1 @@
+"""Layers, each usable alone: plain tensors and ``edge_index`` in, tensors out."""
