@@ -1,0 +1,183 @@
+"""What every extractor is: a callable with a name, a configuration and a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from graphophone.errors import GraphophoneError
+from graphophone.registry import Registry
+
+Level = Literal["frame", "utterance"]
+
+
+class FeatureError(GraphophoneError):
+    """Features that cannot be computed, or a feature configuration that makes no sense."""
+
+
+def stable_hash(value: Any, *, digits: int = 32) -> str:
+    """Hexadecimal hash of a JSON-able value: the same on every machine and in every process."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=digits // 2).hexdigest()
+
+
+class Extractor(ABC):
+    """Turns a mono signal into acoustic features.
+
+    Subclasses take keyword-only constructor arguments, return exactly these as :attr:`config`, and implement
+    :meth:`_extract`. Constructing one is cheap and needs no optional package; :meth:`prepare` asks for it.
+
+    Attributes:
+        name: Name in the registry.
+        version: Counts changes of the implementation that change its numbers; part of the fingerprint.
+        rate: Sampling rate the features are computed at, in hertz; other signals are resampled to it.
+        min_samples: Shorter signals are padded with zeros at their end to this many samples (at
+            :attr:`rate`).
+
+    Shapes:
+        - **signal:** `[samples]` float, in [-1, 1]
+        - **output:** `[frames, dims]` float32 at level ``"frame"``, `[dims]` at level ``"utterance"``
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    rate: int = 16000
+    min_samples: int = 1
+
+    @property
+    @abstractmethod
+    def level(self) -> Level:
+        """``"frame"``: a row per frame; ``"utterance"``: one vector for the whole signal."""
+
+    @property
+    @abstractmethod
+    def hop(self) -> float | None:
+        """Seconds between two frames; None at level ``"utterance"``."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Name of every feature, in the order of the output."""
+
+    @property
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The constructor's keyword arguments, JSON-able."""
+
+    @abstractmethod
+    def _extract(self, signal: np.ndarray) -> np.ndarray:
+        """Features of `[samples >= min_samples]` float32 at :attr:`rate`."""
+
+    @property
+    def dims(self) -> int:
+        """Number of features."""
+        return len(self.columns)
+
+    def backend(self) -> Mapping[str, str]:
+        """Packages, with versions, on which the numbers depend; part of the fingerprint."""
+        return {}
+
+    def prepare(self) -> None:
+        """Import what is needed.
+
+        Raises:
+            MissingDependencyError: If an optional package is missing.
+        """
+        self.backend()
+
+    @property
+    def fingerprint(self) -> str:
+        """Stable hash of name, configuration, implementation version and :meth:`backend`.
+
+        Two extractors with the same fingerprint give the same numbers; the cache rests on it.
+        """
+        return stable_hash(
+            {
+                "name": self.name,
+                "version": self.version,
+                "rate": self.rate,
+                "config": self.config,
+                "backend": dict(self.backend()),
+            }
+        )
+
+    def __call__(self, signal: np.ndarray, rate: int) -> np.ndarray:
+        """Extract features.
+
+        Args:
+            signal: `[samples]` float in [-1, 1], mono.
+            rate: Its sampling rate in hertz; resampled if it differs from the extractor's.
+
+        Returns:
+            float32, `[frames, dims]` or `[dims]` by :attr:`level`; all values finite.
+
+        Raises:
+            FeatureError: If the signal is not a finite mono signal, or a feature is not a finite number.
+            MissingDependencyError: If an optional package is missing.
+        """
+        signal = np.asarray(signal)
+        if signal.ndim != 1 or signal.dtype.kind != "f":
+            raise FeatureError(
+                f"{self.name}: expected a mono float signal [samples], got {signal.dtype} of shape "
+                f"{list(signal.shape)}; graphophone.audio.from_array converts it"
+            )
+        if signal.size == 0 or not np.isfinite(signal).all():
+            what = "is empty" if signal.size == 0 else "holds NaN or infinite samples"
+            raise FeatureError(f"{self.name}: the signal {what}; leave it out or repair it")
+        signal = signal.astype(np.float32, copy=False)
+        if rate != self.rate:
+            from graphophone.audio import resample
+
+            signal = resample(signal, rate, self.rate)
+        if signal.size < self.min_samples:
+            signal = np.pad(signal, (0, self.min_samples - signal.size))
+        features = np.ascontiguousarray(self._extract(signal), dtype=np.float32)
+        shape = (len(features), self.dims) if self.level == "frame" else (self.dims,)
+        if features.shape != shape or features.size == 0:
+            raise FeatureError(
+                f"{self.name}: gave features of shape {list(features.shape)} instead of {list(shape)}; "
+                "this is an error of the extractor"
+            )
+        finite = np.isfinite(features)
+        if not finite.all():
+            bad = np.flatnonzero(~finite.reshape(-1, self.dims).all(axis=0))
+            names = ", ".join(self.columns[i] for i in bad[:3]) + (", ..." if len(bad) > 3 else "")
+            raise FeatureError(
+                f"{self.name}: not a finite number in {len(bad)} of {self.dims} features ({names}); "
+                "leave the recording out"
+            )
+        return features
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in self.config.items())
+        return f"{type(self).__name__}({options})"
+
+
+EXTRACTORS: Registry[Extractor] = Registry(
+    "extractor",
+    {
+        "is10": "graphophone.features.is10:IS10",
+        "egemaps": "graphophone.features.egemaps:EGeMAPS",
+        "compare": "graphophone.features.compare:ComParE",
+        "fbank": "graphophone.features.fbank:Fbank",
+    },
+)
+
+
+def create_extractor(name: str, /, **config: Any) -> Extractor:
+    """Make an extractor by name.
+
+    Raises:
+        UnknownNameError: If the name or an option is unknown.
+    """
+    return EXTRACTORS.create(name, **config)
+
+
+def list_extractors(pattern: str = "*") -> list[str]:
+    """Names of the extractors that match a shell pattern."""
+    return EXTRACTORS.names(pattern)
