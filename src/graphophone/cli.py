@@ -1,0 +1,679 @@
+"""The command line: words to calls, errors to one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from graphophone import __version__
+from graphophone.errors import GraphophoneError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+OK, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES = """\
+exit codes:
+  0  all of it was done
+  1  it could not be done; one line says why (--debug shows the traceback)
+  2  the words of the command are wrong
+  3  done, but some items were left out; they are listed with the reason
+  130  interrupted; the same command goes on where it stopped
+"""
+
+out = Console()
+err = Console(stderr=True)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong words are one line and exit code 2."""
+
+    def error(self, message: str) -> Any:
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], summary: str, examples: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = _Parser(
+        prog="graphophone",
+        description="Graph neural networks on sound: train, compare, explain and use speech-emotion models.",
+        epilog=(
+            "a first hour:\n"
+            "  graphophone demo                                    everything once, on built-in speech\n"
+            "  graphophone corpora check folder --root my_corpus   what is in a folder of your own\n"
+            "  graphophone train glnn-folder --corpus.root my_corpus\n"
+            "  graphophone predict runs/glnn-folder new.wav\n\n" + EXIT_CODES
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"graphophone {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+
+    sub = _command(
+        commands,
+        "train",
+        run_train,
+        "train and test a recipe on every fold and seed, then write the report",
+        "  graphophone train glnn-prosody\n"
+        "  graphophone train glnn-ravdess --corpus.root data/ravdess --workers 2\n"
+        "  graphophone train glnn-ravdess --corpus.root data/ravdess --graph.k 15 --name k15 --folds 0\n"
+        "  graphophone train my_recipe.yaml --seeds 0 1 2\n"
+        "  graphophone train glnn-ravdess --print_config        the recipe with every key\n\n"
+        "Every key of the recipe can be set: --model.pooling max, --training.epochs 40, --protocol.name session.\n"
+        "The same command again goes on where an earlier one was stopped.\n\n" + EXIT_CODES,
+    )
+    sub.add_argument("recipe", help="name of a shipped recipe (see 'graphophone recipes') or a YAML file")
+    sub.add_argument("--name", help="name of the run folder; the recipe's own by default")
+    sub.add_argument("--seeds", type=int, nargs="+", help="one complete evaluation per seed")
+    sub.add_argument("--print_config", action="store_true", help="print the resolved recipe and stop")
+    _run_options(sub)
+
+    sub = _command(
+        commands,
+        "sweep",
+        run_sweep,
+        "train a recipe once per value of some keys, and compare",
+        "  graphophone sweep glnn-ravdess --corpus.root data/ravdess --folds 0 --vary model.pooling=mean,max,weighted\n"
+        "  graphophone sweep glnn-prosody --vary graph.k=5,10,15 --vary model.num_layers=2,3",
+    )
+    sub.add_argument("recipe", help="name of a shipped recipe or a YAML file")
+    sub.add_argument(
+        "--vary", action="append", required=True, metavar="KEY=A,B,...", help="a key and its values"
+    )
+    sub.add_argument("--name", help="prefix of the run folders; the recipe's name by default")
+    sub.add_argument("--seeds", type=int, nargs="+", help="one complete evaluation per seed")
+    _run_options(sub)
+
+    sub = _command(
+        commands,
+        "evaluate",
+        run_evaluate,
+        "gather the results of a run, or test its model on another corpus",
+        "  graphophone evaluate runs/glnn-ravdess\n"
+        "  graphophone evaluate runs/glnn-ravdess --corpus crema_d --root data/crema_d",
+    )
+    sub.add_argument("folder", type=Path, help="run folder (with --corpus: run or model folder)")
+    sub.add_argument("--corpus", help="test the deployed model on this corpus instead")
+    sub.add_argument("--root", help="where that corpus is")
+    sub.add_argument("--json", action="store_true", help="print the metrics as JSON")
+
+    sub = _command(
+        commands,
+        "report",
+        run_report,
+        "write report.html of a run again",
+        "  graphophone report runs/glnn-ravdess",
+    )
+    sub.add_argument("folder", type=Path)
+
+    sub = _command(
+        commands,
+        "compare",
+        run_compare,
+        "set runs side by side, as a table and a page",
+        "  graphophone compare runs/pool-mean runs/pool-max --output pooling.html",
+    )
+    sub.add_argument("folders", type=Path, nargs="+", help="run folders")
+    sub.add_argument("--output", type=Path, help="HTML page to write")
+
+    sub = _command(
+        commands,
+        "predict",
+        run_predict,
+        "name the emotion of files, or of all files in folders",
+        "  graphophone predict runs/glnn-ravdess one.wav\n"
+        "  graphophone predict runs/glnn-ravdess one.wav folder/ --format csv > answers.csv\n"
+        "  graphophone predict my_model recordings/ --threshold 0.5 --format json\n\n" + EXIT_CODES,
+    )
+    sub.add_argument("model", help="run folder, model folder or hub id")
+    sub.add_argument("paths", nargs="+", help="audio files and folders of them")
+    sub.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    sub.add_argument("--output", type=Path, help="file to write instead of standard output")
+    sub.add_argument("--threshold", type=float, help="say 'unsure' below this confidence (0 to 1)")
+    sub.add_argument(
+        "--max-duration", type=float, default=60.0, help="longest file, in seconds (60); see timeline"
+    )
+    sub.add_argument("--workers", type=int, help="processes; all cores by default")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+
+    sub = _command(
+        commands,
+        "timeline",
+        run_timeline,
+        "follow the emotion through a long recording",
+        "  graphophone timeline runs/glnn-ravdess call.wav --window 3 --hop 1\n"
+        "  graphophone timeline runs/glnn-ravdess call.wav --segments --format audacity --output call.txt",
+    )
+    sub.add_argument("model", help="run folder, model folder or hub id")
+    sub.add_argument("path", type=Path, help="one audio file, of any length")
+    sub.add_argument("--window", type=float, default=3.0, help="seconds that each answer hears (3)")
+    sub.add_argument("--hop", type=float, default=1.0, help="seconds between answers (1)")
+    sub.add_argument("--segments", action="store_true", help="join neighbouring windows with the same label")
+    sub.add_argument("--format", choices=("table", "csv", "json", "audacity"), default="table")
+    sub.add_argument("--output", type=Path, help="file to write instead of standard output")
+    sub.add_argument("--threshold", type=float, help="say 'unsure' below this confidence (0 to 1)")
+    sub.add_argument("--device", default="cpu")
+
+    sub = _command(
+        commands,
+        "explain",
+        run_explain,
+        "draw which frames and edges carried a decision",
+        "  graphophone explain runs/glnn-ravdess one.wav\n"
+        "  graphophone explain runs/glnn-ravdess one.wav --target sad --output why_sad.png --csv why_sad.csv",
+    )
+    sub.add_argument("model", help="run folder, model folder or hub id")
+    sub.add_argument("path", type=Path, help="one audio file")
+    sub.add_argument("--target", help="label to explain; the chosen one by default")
+    sub.add_argument(
+        "--steps", type=int, default=32, help="steps of the integral (32); more is finer and slower"
+    )
+    sub.add_argument("--output", type=Path, help="PNG to write; <file>.explained.png here by default")
+    sub.add_argument("--csv", type=Path, help="also write the score of each frame")
+    sub.add_argument("--device", default="cpu")
+
+    sub = _command(
+        commands,
+        "features",
+        run_features,
+        "extract a corpus' features into the cache, and say how fast it went",
+        "  graphophone features is10 --corpus ravdess --root data/ravdess\n"
+        "  graphophone features fbank --corpus folder --root my_corpus --workers 2\n"
+        "  graphophone features --info          what the cache holds\n"
+        "  graphophone features --clear         empty it",
+    )
+    sub.add_argument(
+        "extractor", nargs="?", help="registered extractor, such as is10, egemaps, compare, fbank"
+    )
+    sub.add_argument("--corpus", default="folder", help="registered corpus (folder)")
+    sub.add_argument("--root", help="where the corpus is")
+    sub.add_argument("--workers", type=int, help="processes; all cores by default")
+    sub.add_argument("--info", action="store_true", help="say what the cache holds")
+    sub.add_argument("--clear", action="store_true", help="empty the cache")
+
+    sub = _command(
+        commands,
+        "corpora",
+        lambda options: (options.parser.print_help(), USAGE)[1],
+        "list, check and download corpora",
+        "  graphophone corpora list\n"
+        "  graphophone corpora check ravdess --root data/ravdess\n"
+        "  graphophone corpora check table --root my_corpus.csv --option label=emotion\n"
+        "  graphophone corpora download ravdess --root data/ravdess",
+    )
+    actions = sub.add_subparsers(title="actions", metavar="ACTION", parser_class=_Parser)
+    _command(actions, "list", run_corpora_list, "list the corpora", "  graphophone corpora list")
+    check = _command(
+        actions,
+        "check",
+        run_corpora_check,
+        "print classes, speakers, hours, splits and problems by row",
+        "  graphophone corpora check ravdess --root data/ravdess\n\n" + EXIT_CODES,
+    )
+    check.add_argument("corpus", help="registered corpus")
+    check.add_argument("--root", help="folder (or table file) of the corpus")
+    check.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the adapter"
+    )
+    check.add_argument("--fast", action="store_true", help="read the headers only, not the sound")
+    check.add_argument("--workers", type=int, help="processes; all cores by default")
+    check.add_argument("--json", action="store_true", help="print the result as JSON")
+    download = _command(
+        actions,
+        "download",
+        run_corpora_download,
+        "fetch a corpus that may be downloaded freely; goes on where it was interrupted",
+        "  graphophone corpora download emodb --root data/emodb",
+    )
+    download.add_argument("corpus")
+    download.add_argument("--root", required=True, help="folder to put it in")
+
+    for name, summary in (
+        ("models", "list the models and how many parameters they have"),
+        ("recipes", "list the shipped recipes"),
+    ):
+        _command(
+            commands, name, run_models if name == "models" else run_recipes, summary, f"  graphophone {name}"
+        )
+
+    sub = _command(
+        commands,
+        "demo",
+        run_demo,
+        "train, test, use and explain a model on built-in speech; ten minutes at most",
+        "  graphophone demo",
+    )
+    sub.add_argument("--output", type=Path, default=Path("runs"), help="folder of runs (runs)")
+    return parser
+
+
+def _run_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--output", type=Path, default=Path("runs"), help="folder of runs (runs)")
+    sub.add_argument("--folds", type=int, nargs="+", help="numbers of the folds to do now; all by default")
+    sub.add_argument("--workers", type=int, default=1, help="trainings at the same time (1)")
+    sub.add_argument("--overwrite", action="store_true", help="discard what the run folder holds")
+    sub.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _overrides(options: argparse.Namespace) -> list[str]:
+    words = list(options.overrides)
+    if options.name:
+        words += ["--name", options.name]
+    if options.seeds:
+        words += ["--seeds", json.dumps(options.seeds)]
+    return words
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """``graphophone train``."""
+    from graphophone.recipes import load_recipe
+
+    recipe = load_recipe(options.recipe, _overrides(options))
+    if options.print_config:
+        sys.stdout.write(recipe.to_yaml())
+        return OK
+    from graphophone import runs
+
+    run = runs.train(
+        recipe,
+        output=options.output,
+        folds=options.folds,
+        workers=options.workers,
+        overwrite=options.overwrite,
+        progress=not options.quiet,
+        console=err,
+    )
+    _show_run(run)
+    return _show_problems(run.problems)
+
+
+def run_sweep(options: argparse.Namespace) -> int:
+    """``graphophone sweep``."""
+    import itertools
+
+    from graphophone import runs
+    from graphophone.evaluation.report import compare, write_comparison
+    from graphophone.recipes import load_recipe
+
+    varied: dict[str, list[str]] = {}
+    for words in options.vary:
+        key, equals, values = words.partition("=")
+        if not equals or not all(values.split(",")):
+            options.parser.error(f"--vary takes KEY=A,B,...; not {words!r}")
+        varied[key] = values.split(",")
+    base = options.name or load_recipe(options.recipe, options.overrides).name
+    recipes = []
+    for values in itertools.product(*varied.values()):
+        pairs = list(zip(varied, values, strict=True))
+        words = [*_overrides(options), *(f"--{key}={value}" for key, value in pairs)]
+        label = "-".join(f"{key.split('.')[-1]}-{value}" for key, value in pairs)
+        recipes.append(load_recipe(options.recipe, [*words, "--name", f"{base}-{label}"]))
+    finished = []
+    for recipe in recipes:
+        err.rule(recipe.name)
+        run = runs.train(
+            recipe,
+            output=options.output,
+            folds=options.folds,
+            workers=options.workers,
+            overwrite=options.overwrite,
+            progress=not options.quiet,
+            console=err,
+        )
+        finished.append(run.folder)
+    page = write_comparison(finished, options.output / f"{base}-{'-'.join(varied)}.html")
+    _show_frame(compare(finished))
+    out.print(f"comparison: {page}", soft_wrap=True)
+    return OK
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    """``graphophone evaluate``."""
+    if options.corpus:
+        return _evaluate_elsewhere(options)
+    from graphophone import runs
+
+    run = runs.evaluate(options.folder)
+    if options.json:
+        sys.stdout.write(json.dumps(run.metrics, indent=2) + "\n")
+    else:
+        _show_run(run)
+    return OK
+
+
+def _evaluate_elsewhere(options: argparse.Namespace) -> int:
+    """The deployed model on a corpus that it was not trained on."""
+    import numpy as np
+
+    from graphophone import corpora
+    from graphophone.evaluation.metrics import classification_metrics
+    from graphophone.inference import Recognizer
+
+    recognizer = Recognizer.from_pretrained(options.folder, progress=not options.json)
+    corpus = corpora.load(options.corpus, options.root)
+    shared = [label for label in corpus.classes if label in recognizer.labels]
+    if not shared:
+        raise GraphophoneError(
+            f"corpus {corpus.name!r} and the model share no label: {', '.join(corpus.classes)} there, "
+            f"{', '.join(recognizer.labels)} here"
+        )
+    table = corpus.table[corpus.table["label"].isin(shared)]
+    answers = recognizer.process_table(table)
+    truth = table.loc[answers.index]
+    number = {label: i for i, label in enumerate(recognizer.labels)}
+    measured = classification_metrics(
+        np.array([number[label] for label in truth["label"]]),
+        answers[[f"p_{label}" for label in recognizer.labels]].to_numpy(),
+        recognizer.labels,
+        list(truth["speaker"]) if "speaker" in truth else None,
+    )
+    failures = list(corpus.problems) + answers.attrs["failures"]
+    if options.json:
+        sys.stdout.write(json.dumps(measured, indent=2) + "\n")
+    else:
+        trained = recognizer.bundle.corpus.get("name", "another corpus")
+        out.print(
+            f"{len(truth)} items of {corpus.name} with the labels {', '.join(shared)}, by a model of {trained}: "
+            f"UA {100 * measured['ua']:.1f} %, WA {100 * measured['wa']:.1f} %"
+        )
+    return _show_problems(failures)
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """``graphophone report``."""
+    from graphophone import runs
+
+    out.print(f"report: {runs.evaluate(options.folder).report}", soft_wrap=True)
+    return OK
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """``graphophone compare``."""
+    from graphophone.evaluation.report import compare, write_comparison
+
+    _show_frame(compare(options.folders))
+    if options.output:
+        out.print(f"comparison: {write_comparison(options.folders, options.output)}", soft_wrap=True)
+    return OK
+
+
+def run_predict(options: argparse.Namespace) -> int:
+    """``graphophone predict``."""
+    from graphophone.inference import Recognizer
+    from graphophone.inference.output import write_answers
+
+    recognizer = Recognizer.from_pretrained(
+        options.model,
+        device=options.device,
+        threshold=options.threshold,
+        max_duration=options.max_duration,
+        workers=options.workers,
+        progress=err.is_terminal,
+    )
+    answers = recognizer.process_files(options.paths)
+    write_answers(answers, options.format, options.output)
+    failures = answers.attrs["failures"]
+    code = _show_problems([*failures, *answers.attrs["warnings"]])
+    return FAILED if failures and answers.empty else code
+
+
+def run_timeline(options: argparse.Namespace) -> int:
+    """``graphophone timeline``."""
+    from graphophone.inference import Recognizer, merge_segments, timeline
+    from graphophone.inference.output import write_answers
+
+    recognizer = Recognizer.from_pretrained(options.model, device=options.device, threshold=options.threshold)
+    windows = timeline(
+        recognizer, options.path, window=options.window, hop=options.hop, progress=err.is_terminal
+    )
+    write_answers(merge_segments(windows) if options.segments else windows, options.format, options.output)
+    return OK
+
+
+def run_explain(options: argparse.Namespace) -> int:
+    """``graphophone explain``."""
+    from graphophone.inference import Recognizer, explain
+
+    recognizer = Recognizer.from_pretrained(options.model, device=options.device)
+    explanation = explain(recognizer, options.path, target=options.target, steps=options.steps)
+    target = options.output or Path(f"{options.path.stem}.explained.png")
+    explanation.save(target)
+    if options.csv:
+        explanation.to_frame().to_csv(options.csv, index=False)
+    out.print(f"{options.path}: {explanation.label} ({100 * explanation.probability:.0f} %)", soft_wrap=True)
+    out.print(f"explanation: {target}", soft_wrap=True)
+    return OK
+
+
+def run_features(options: argparse.Namespace) -> int:
+    """``graphophone features``."""
+    from graphophone import corpora
+    from graphophone.features import FeatureCache, FeaturePipeline, create_extractor
+
+    cache = FeatureCache()
+    if options.clear or options.info:
+        found = cache.clear() if options.clear else cache.info()
+        out.print(f"{'removed' if options.clear else 'the cache holds'}: {found}", soft_wrap=True)
+        return OK
+    if not options.extractor:
+        options.parser.error("name an extractor, or give --info or --clear")
+    pipeline = FeaturePipeline(create_extractor(options.extractor))
+    corpus = corpora.load(options.corpus, options.root)
+    features = pipeline.extract(corpus, cache=cache, workers=options.workers)
+    stats = features.stats
+    out.print(
+        f"{len(features)} items, {stats.seconds_audio / 3600:.2f} h of sound: {stats.cached} were cached, the others "
+        f"took {stats.seconds_wall:.1f} s ({stats.x_real_time:.0f} times faster than real time)"
+        if stats.x_real_time
+        else f"{len(features)} items, {stats.seconds_audio / 3600:.2f} h of sound: all of it was cached"
+    )
+    return _show_problems([*corpus.problems, *features.failures])
+
+
+def run_corpora_list(options: argparse.Namespace) -> int:
+    """``graphophone corpora list``."""
+    from graphophone import corpora
+
+    table = Table("corpus", "what it reads", box=None)
+    for name in corpora.list_corpora():
+        table.add_row(name, _first_sentence(corpora.CORPORA.get(name)))
+    out.print(table)
+    return OK
+
+
+def run_corpora_check(options: argparse.Namespace) -> int:
+    """``graphophone corpora check``."""
+    import yaml
+
+    from graphophone import corpora
+
+    extra = {}
+    for words in options.option:
+        key, equals, value = words.partition("=")
+        if not equals:
+            options.parser.error(f"--option takes KEY=VALUE, not {words!r}")
+        extra[key] = yaml.safe_load(value)
+    corpus = corpora.load(options.corpus, options.root, **extra)
+    report = corpora.check(corpus, decode=not options.fast, workers=options.workers, progress=err.is_terminal)
+    if options.json:
+        sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
+    else:
+        report.render(out)
+    return PARTIAL if any(problem.severity == "error" for problem in report.problems) else OK
+
+
+def run_corpora_download(options: argparse.Namespace) -> int:
+    """``graphophone corpora download``."""
+    from graphophone import corpora
+
+    out.print(f"{options.corpus} is in {corpora.download(options.corpus, options.root)}", soft_wrap=True)
+    return OK
+
+
+def run_models(options: argparse.Namespace) -> int:
+    """``graphophone models``."""
+    from graphophone.models import MODELS, create_model, list_models
+
+    table = Table("model", "parameters (77 inputs, 4 classes)", "what it is", box=None)
+    for name in list_models():
+        model = create_model(name, in_channels=77, num_classes=4)
+        table.add_row(
+            name, f"{sum(p.numel() for p in model.parameters()):,}", _first_sentence(MODELS.get(name))
+        )
+    out.print(table)
+    return OK
+
+
+def run_recipes(options: argparse.Namespace) -> int:
+    """``graphophone recipes``."""
+    from graphophone.recipes import list_recipes
+
+    table = Table("recipe", "what it is", box=None)
+    for name, description in list_recipes().items():
+        table.add_row(name, description)
+    out.print(table)
+    return OK
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """``graphophone demo``."""
+    from graphophone import corpora, runs
+    from graphophone.inference import Recognizer, explain
+
+    started = time.perf_counter()
+    run = runs.train("glnn-prosody", output=options.output, workers=min(2, os.cpu_count() or 1), console=err)
+    _show_run(run)
+    recognizer = Recognizer.from_pretrained(run.folder)
+    corpus = corpora.load("prosody")
+    sample = corpus.table.groupby("label", sort=False).head(1)
+    answers = recognizer.process_table(sample).assign(truth=sample["label"])
+    out.print("\n[bold]predict[/bold]: one utterance of each class")
+    _show_frame(
+        answers[["file", "truth", "label", "confidence"]].assign(
+            file=lambda t: t["file"].map(lambda p: Path(p).name)
+        )
+    )
+    picture = run.folder / "figures" / "explanation.png"
+    explain(recognizer, answers["file"].iloc[0]).save(picture)
+    out.print(f"\n[bold]explain[/bold]: {picture}", soft_wrap=True)
+    out.print(f"[bold]report[/bold]:  {run.report}", soft_wrap=True)
+    out.print(f"[bold]model[/bold]:   {run.model}", soft_wrap=True)
+    out.print(f"in all {time.perf_counter() - started:.0f} s")
+    return _show_problems(run.problems)
+
+
+def _first_sentence(part: Any) -> str:
+    """First line of a docstring."""
+    return (part.__doc__ or "").strip().partition("\n")[0]
+
+
+def _show_frame(frame: pd.DataFrame) -> None:
+    table = Table(box=None)
+    for name in frame.columns:
+        table.add_column(
+            str(name), justify="right" if frame[name].dtype.kind in "fi" else "left", overflow="fold"
+        )
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+    out.print(table)
+
+
+def _show_run(run: Any) -> None:
+    """The figures of a run, per fold and in all."""
+    from graphophone.evaluation.statistics import Estimate
+
+    table = Table("fold", "seed", "UA %", "WA %", "validation UA %", "best epoch", "s/epoch", box=None)
+    for fold in run.metrics["folds"]:
+        table.add_row(
+            fold["fold"],
+            str(fold["seed"]),
+            f"{100 * fold['ua']:.1f}",
+            f"{100 * fold['wa']:.1f}",
+            f"{100 * fold['validation']['ua']:.1f}",
+            str(fold["best_epoch"] + 1),
+            f"{fold['seconds_per_epoch']:.1f}",
+        )
+    out.print(table)
+    for name, words in (("ua", "UA"), ("wa", "WA")):
+        seeds = Estimate.from_dict(run.metrics[name])
+        folds = Estimate.from_dict(run.metrics["over_folds"][name])
+        spread = f", sd over seeds {100 * seeds.sd:.1f}" if seeds.sd is not None else ""
+        over = f"; mean over folds {100 * folds.mean:.1f}" + (
+            f" ± {100 * folds.sd:.1f}" if folds.sd is not None else ""
+        )
+        out.print(f"{words} {100 * seeds.mean:.1f} % (test items of all folds pooled{spread}{over})")
+    if not run.metrics["complete"]:
+        out.print("[yellow]some folds or seeds are not trained yet: these figures are provisional[/yellow]")
+    out.print(f"report: {run.report}", soft_wrap=True)
+
+
+def _show_problems(problems: Sequence[Any]) -> int:
+    """List what was left out, on standard error; the exit code that goes with it."""
+    for problem in problems:
+        row = f" (row {problem.row})" if problem.row is not None else ""
+        colour = "red" if problem.severity == "error" else "yellow"
+        err.print(f"[{colour}]{problem.severity}[/{colour}] ", end="")
+        err.print(f"{problem.item}{row}: {problem.reason}", markup=False, highlight=False, soft_wrap=True)
+    errors = sum(problem.severity == "error" for problem in problems)
+    if errors:
+        err.print(f"{errors} item{'s' if errors > 1 else ''} left out")
+    return PARTIAL if errors else OK
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(words)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return USAGE
+    options.overrides = rest
+    if rest and options.run not in (run_train, run_sweep):
+        options.parser.error(f"unknown option {rest[0]!r}")
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    if not options.debug:
+        from graphophone.audio import AudioWarning
+
+        warnings.simplefilter("ignore", AudioWarning)  # they are listed with the other problems
+    try:
+        return options.run(options)
+    except GraphophoneError as error:
+        if options.debug:
+            traceback.print_exc()
+        err.print(f"graphophone: {error}", markup=False, highlight=False, soft_wrap=True)
+        return FAILED
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on where it stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, a pager) has gone: that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK

@@ -1,0 +1,349 @@
+"""A system as a recipe: one choice for each of corpus, features, graph, model, task and protocol.
+
+A recipe is YAML. Each of the slots ``corpus``, ``features``, ``graph``, ``model``, ``task`` and ``protocol`` names a
+registered part and its options; ``augment`` and ``training`` are plain settings. The options are typed by the part's
+own signature, so that ``--graph.k fifteen`` and ``--graph.kk 15`` are refused by name before any work starts.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from graphophone.errors import GraphophoneError
+from graphophone.features.augment import FrameAugmentation
+from graphophone.registry import did_you_mean
+
+
+class RecipeError(GraphophoneError):
+    """A recipe that cannot be read, or a key or value in it that does not fit."""
+
+
+@dataclass
+class Training:
+    """How a model is trained.
+
+    Args:
+        epochs: Longest training, in passes over the training part.
+        batch_size: Utterances per optimiser step.
+        patience: Epochs without a better validation UA before training stops; 0 never stops early.
+        selection: ``"best"`` keeps the epoch of the best validation UA, ``"last"`` the last epoch.
+        averaging: ``"ema"`` validates, selects and keeps an exponential moving average of the weights.
+        ema_decay: Share of the old average that each optimiser step keeps.
+        gradient_clip: Largest norm of the gradient; 0 leaves it.
+        class_weights: Weight the classes by their inverse frequency in the training part.
+        balanced: Draw every class equally often.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        precision: ``"32-true"`` or ``"bf16-mixed"``.
+        threads: CPU threads per training; 0 leaves PyTorch's setting.
+        loader_workers: Processes that build batches; 0 builds them in the training process.
+    """
+
+    epochs: int = 300
+    batch_size: int = 8
+    patience: int = 30
+    selection: Literal["best", "last"] = "best"
+    averaging: Literal["none", "ema"] = "none"
+    ema_decay: float = 0.999
+    gradient_clip: float = 0.0
+    class_weights: bool = False
+    balanced: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    threads: int = 0
+    loader_workers: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("patience", "gradient_clip", "threads", "loader_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training.{name} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay must lie in [0, 1), not {self.ema_decay}")
+
+
+@dataclass
+class Recipe:
+    """A resolved recipe: every slot is a dictionary of ``name`` and that part's options.
+
+    Args:
+        name: What the run folder is called.
+        description: A sentence for people.
+        corpus: Registered corpus, ``root`` and the adapter's options.
+        features: Registered extractor and its options, ``decimate``, ``decimate_mode`` and ``metadata``.
+        graph: Registered graph builder and its options.
+        model: Registered model and its options; sizes of input and output follow from the data.
+        task: Registered task and its options.
+        protocol: Registered evaluation protocol and its options.
+        augment: Random changes to training frames.
+        training: How the model is trained.
+        seeds: One complete evaluation per seed.
+    """
+
+    name: str
+    corpus: dict[str, Any]
+    features: dict[str, Any]
+    graph: dict[str, Any]
+    model: dict[str, Any]
+    task: dict[str, Any]
+    protocol: dict[str, Any]
+    description: str = ""
+    augment: FrameAugmentation = field(default_factory=FrameAugmentation)
+    training: Training = field(default_factory=Training)
+    seeds: list[int] = field(default_factory=lambda: [0])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, in the order in which sound flows through a system."""
+        order = ("name", "description", *SLOTS[:4], "augment", "task", "training", "protocol", "seeds")
+        plain = asdict(self)
+        return {key: plain[key] for key in order}
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every default written out."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+
+
+SLOTS = ("corpus", "features", "graph", "model", "task", "protocol")
+
+# What the run supplies, and a recipe therefore cannot set.
+_SUPPLIED: Mapping[str, frozenset[str]] = {
+    "corpus": frozenset({"root"}),
+    "features": frozenset(),
+    "graph": frozenset(),
+    "model": frozenset({"in_channels", "num_classes"}),
+    "task": frozenset({"model", "num_classes", "class_weights", "seed"}),
+    "protocol": frozenset(),
+}
+
+
+def _registry(slot: str) -> Any:
+    """The registry of a slot, imported when it is needed."""
+    from graphophone.corpora import CORPORA
+    from graphophone.evaluation.protocols import PROTOCOLS
+    from graphophone.features import EXTRACTORS
+    from graphophone.graphs import GRAPHS
+    from graphophone.models import MODELS
+    from graphophone.tasks import TASKS
+
+    return {
+        "corpus": CORPORA,
+        "features": EXTRACTORS,
+        "graph": GRAPHS,
+        "model": MODELS,
+        "task": TASKS,
+        "protocol": PROTOCOLS,
+    }[slot]
+
+
+def list_recipes() -> dict[str, str]:
+    """Shipped recipes: name to description."""
+    found = {}
+    for entry in sorted(resources.files(__package__).iterdir(), key=lambda item: item.name):
+        if entry.name.endswith(".yaml"):
+            found[entry.name.removesuffix(".yaml")] = yaml.safe_load(entry.read_text("utf-8")).get(
+                "description", ""
+            )
+    return found
+
+
+def _read(source: str | Path) -> dict[str, Any]:
+    """A recipe file, or a shipped recipe by its name, as plain data."""
+    path = Path(source)
+    shipped = list_recipes()
+    if str(source) in shipped:
+        text = resources.files(__package__).joinpath(f"{source}.yaml").read_text("utf-8")
+    elif path.suffix in {".yaml", ".yml"} or path.is_file():
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path}: cannot be read as a recipe ({error}); give a YAML file") from error
+    else:
+        raise RecipeError(
+            f"there is no recipe {str(source)!r}.{did_you_mean(str(source), shipped)} "
+            f"Shipped: {', '.join(shipped)}; or give the path of a YAML file"
+        )
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise RecipeError(f"{source}: not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{source}: a recipe is a mapping of keys such as 'corpus' and 'model'")
+    return data
+
+
+def _split_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """``--graph.k 15`` and ``--graph.k=15`` as pairs of key and text."""
+    pairs, words = [], list(overrides)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--"):
+            raise RecipeError(f"{word!r} is not an override; write --key value, such as --graph.k 15")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words or (words[0].startswith("--") and not re.match(r"--?\d", words[0])):
+                raise RecipeError(f"--{key} has no value; write --{key} value")
+            value = words.pop(0)
+        pairs.append((key, value))
+    return pairs
+
+
+def _options(slot: str, name: str) -> dict[str, inspect.Parameter]:
+    """What a recipe can set in a slot, by the signature of the part that fills it."""
+    from graphophone.features import FeaturePipeline
+
+    factory = _registry(slot).get(name)
+    parameters = dict(inspect.signature(factory).parameters)
+    if slot == "features":
+        pipeline = dict(inspect.signature(FeaturePipeline).parameters)
+        parameters |= {key: value for key, value in pipeline.items() if key != "extractor"}
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {
+        key: value
+        for key, value in parameters.items()
+        if key not in _SUPPLIED[slot] and value.kind not in kinds and not key.startswith("_")
+    }
+
+
+def _add_slot(parser: ArgumentParser, slot: str, name: str) -> None:
+    """Typed options ``--slot.option`` for the part that fills a slot."""
+    from graphophone.features import FeaturePipeline
+
+    parser.add_argument(f"--{slot}.name", type=str, default=name, help=f"registered {_registry(slot).kind}")
+    if slot == "corpus":
+        parser.add_argument(
+            "--corpus.root", type=str | None, default=None, help="folder (or table file) of the corpus"
+        )
+    factory: Callable[..., Any] = _registry(slot).get(name)
+    skip = set(_SUPPLIED[slot])
+    add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
+    add(
+        factory,
+        slot,
+        skip={key for key in skip if key in inspect.signature(factory).parameters},
+        as_group=True,
+    )
+    if slot == "features":
+        parser.add_class_arguments(FeaturePipeline, slot, skip={"extractor"}, as_group=False)
+
+
+def recipe_parser(names: Mapping[str, str]) -> ArgumentParser:
+    """The parser for recipes whose slots hold the named parts."""
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("--name", type=str, required=True, help="what the run folder is called")
+    parser.add_argument("--description", type=str, default="", help="a sentence for people")
+    for slot in SLOTS[:4]:
+        _add_slot(parser, slot, names[slot])
+    parser.add_class_arguments(FrameAugmentation, "augment")
+    _add_slot(parser, "task", names["task"])
+    parser.add_class_arguments(Training, "training")
+    _add_slot(parser, "protocol", names["protocol"])
+    parser.add_argument("--seeds", type=list[int], default=[0], help="one complete evaluation per seed")
+    return parser
+
+
+def _known_keys(names: Mapping[str, str]) -> list[str]:
+    keys = ["name", "description", "seeds", "corpus.root"]
+    keys += [f"augment.{item.name}" for item in fields(FrameAugmentation)]
+    keys += [f"training.{item.name}" for item in fields(Training)]
+    for slot in SLOTS:
+        keys += [f"{slot}.name", *(f"{slot}.{key}" for key in _options(slot, names[slot]))]
+    return keys
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Read, check and complete a recipe.
+
+    Args:
+        source: Name of a shipped recipe, path of a YAML file, or the same as a mapping.
+        overrides: Command-line words, such as ``["--graph.k", "15", "--training.epochs=20"]``. A new ``name`` in a
+            slot drops the options that the recipe gave to the old part.
+
+    Raises:
+        RecipeError: Naming the key, the value and what is accepted.
+        UnknownNameError: If a slot names a part that is not registered.
+    """
+    data = copy.deepcopy(dict(source)) if isinstance(source, Mapping) else _read(source)
+    label = "recipe" if isinstance(source, Mapping) else str(source)
+    pairs = _split_overrides(overrides)
+
+    names: dict[str, str] = {}
+    for slot in SLOTS:
+        section = data.setdefault(slot, {})
+        if isinstance(section, str):
+            section = data[slot] = {"name": section}
+        if not isinstance(section, dict):
+            raise RecipeError(f"{label}: {slot} must be a mapping with a 'name', not {section!r}")
+        chosen = dict(pairs).get(f"{slot}.name")
+        if chosen is not None and chosen != section.get("name"):
+            section = data[slot] = {"name": chosen}
+        if not section.get("name"):
+            raise RecipeError(
+                f"{label}: {slot}.name is missing; one of: {', '.join(_registry(slot).names())}"
+            )
+        names[slot] = str(section["name"])
+        _registry(slot).get(names[slot])
+
+    known = _known_keys(names)
+    given = [key for key, _ in pairs]
+    for key, value in data.items():
+        nested = isinstance(value, dict) and key in (*SLOTS, "augment", "training")
+        given += [f"{key}.{option}" for option in value] if nested else [key]
+    for key in given:
+        if key not in known:
+            group = key.split(".")[0] + "."
+            near = [other for other in known if other.startswith(group)] or sorted(
+                {k.split(".")[0] for k in known}
+            )
+            raise RecipeError(
+                f"{label}: unknown key {key!r}.{did_you_mean(key, known)} Accepted here: {', '.join(near)}"
+            )
+
+    parser = recipe_parser(names)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        yaml.safe_dump(data, file)
+        file.flush()
+        parser.add_argument("--recipe", action="config")
+        try:
+            parsed = parser.parse_args(["--recipe", file.name, *(f"--{key}={value}" for key, value in pairs)])
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise RecipeError(f"{label}: {_one_line(str(error))}") from error
+    return _to_recipe(parsed, label)
+
+
+def _one_line(text: str) -> str:
+    """The part of a parser's message that a person needs."""
+    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(r"^Parser key \"([^\"]+)\":", r"\1:", text.removeprefix("Validation failed: "))
+    return text if len(text) < 400 else text[:400] + " …"
+
+
+def _to_recipe(parsed: Namespace, label: str) -> Recipe:
+    plain = parsed.as_dict()
+    plain.pop("recipe", None)
+    if not plain["seeds"]:
+        raise RecipeError(f"{label}: seeds must name at least one seed, such as [0]")
+    if len(set(plain["seeds"])) < len(plain["seeds"]):
+        raise RecipeError(f"{label}: seeds must differ, not {plain['seeds']}")
+    try:
+        plain["augment"] = FrameAugmentation(**plain["augment"])
+        plain["training"] = Training(**plain["training"])
+    except ValueError as error:
+        raise RecipeError(f"{label}: {error}") from error
+    return Recipe(**plain)
+
+
+__all__ = ["SLOTS", "Recipe", "RecipeError", "Training", "list_recipes", "load_recipe", "recipe_parser"]

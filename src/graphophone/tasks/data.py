@@ -1,0 +1,158 @@
+"""From feature arrays to batches of graphs, the same on every run of a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch_geometric.data import Batch, Data
+
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class UtteranceGraphs(Dataset):
+    """Utterances as node features, read from (memory-mapped) arrays when they are asked for.
+
+    Keys are ``(epoch, position)``: an item's augmentation is drawn from ``(seed, epoch, row)`` and from nothing
+    else, so it is the same in whichever order, process or resumed training it is made.
+
+    Args:
+        arrays: Features of every item of the corpus, each ``[frames, dims]``.
+        targets: Class of every item of the corpus, ``[items]``.
+        rows: Which items this data set holds, ``[n]``.
+        standardizer: Maps ``[frames, dims]`` to the same shape.
+        augmentation: Maps standardised frames and a generator to frames; None for validation and test.
+        seed: See above.
+    """
+
+    def __init__(
+        self,
+        arrays: Sequence[np.ndarray],
+        targets: np.ndarray,
+        rows: np.ndarray,
+        standardizer: Callable[[np.ndarray], np.ndarray],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.arrays = arrays
+        self.targets = targets
+        self.rows = rows
+        self.standardizer = standardizer
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> Data:
+        epoch, position = key
+        row = int(self.rows[position])
+        frames = self.standardizer(self.arrays[row])
+        if self.augmentation is not None:
+            frames = self.augmentation(frames, np.random.default_rng((self.seed, epoch, row)))
+        return Data(
+            x=torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)),
+            y=torch.tensor([self.targets[row]]),
+            row=torch.tensor([row]),
+        )
+
+
+class EpochBatches(Sampler[list[tuple[int, int]]]):
+    """Batches of keys for :class:`UtteranceGraphs`, in an order that only the seed and the epoch decide.
+
+    Args:
+        size: Number of items.
+        batch_size: Items per batch.
+        shuffle: New order in every epoch.
+        balanced: Draw every class equally often, with replacement, in place of once each; needs ``targets``.
+        targets: Class of each item, ``[size]``.
+        seed: What the order is derived from.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        balanced: bool = False,
+        targets: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.size = size
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.weights: np.ndarray | None = None
+        if balanced:
+            if targets is None:
+                raise ValueError("balanced batches need the targets")
+            weights = 1.0 / np.bincount(targets)[targets]
+            self.weights = weights / weights.sum()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.weights is not None:
+            order = rng.choice(self.size, self.size, p=self.weights)
+        elif self.shuffle:
+            order = rng.permutation(self.size)
+        else:
+            order = np.arange(self.size)
+        for start in range(0, self.size, self.batch_size):
+            yield [(self.epoch, int(position)) for position in order[start : start + self.batch_size]]
+
+
+class Collate:
+    """Joins utterances to one batch and lets the graph builder add the edges.
+
+    The edges are built on the batch as a whole, after augmentation, so that they always fit the frames that the
+    network sees.
+    """
+
+    def __init__(self, graph: Callable[[Batch], Batch]) -> None:
+        self.graph = graph
+
+    def __call__(self, items: list[Data]) -> Batch:
+        return self.graph(Batch.from_data_list(items))
+
+
+def graph_loader(
+    dataset: UtteranceGraphs,
+    graph: Callable[[Batch], Batch],
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    balanced: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+) -> DataLoader:
+    """A loader of graph batches.
+
+    Args:
+        dataset: The utterances.
+        graph: Builder that adds ``edge_index`` to a batch.
+        batch_size: Utterances per batch.
+        shuffle: New order in every epoch.
+        balanced: Every class equally often.
+        seed: What the order is derived from.
+        workers: Loader processes; 0 builds the batches in the training process, which is best on few cores.
+    """
+    batches = EpochBatches(
+        len(dataset),
+        batch_size,
+        shuffle=shuffle,
+        balanced=balanced,
+        targets=dataset.targets[dataset.rows],
+        seed=seed,
+    )
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=Collate(graph), num_workers=workers)

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphophone.features.augment import FrameAugmentation
+from graphophone.graphs import create_graph
+from graphophone.tasks.data import EpochBatches, UtteranceGraphs, graph_loader
+
+LENGTHS = [3, 7, 1, 12, 5, 9, 4]
+ARRAYS = [np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32) for n in LENGTHS]
+TARGETS = np.array([0, 1, 1, 0, 1, 1, 1])
+
+
+def dataset(rows, augmentation=None, seed=0):
+    return UtteranceGraphs(ARRAYS, TARGETS, np.asarray(rows), lambda x: 2 * x, augmentation, seed)
+
+
+@given(
+    size=st.integers(1, 50), batch_size=st.integers(1, 12), seed=st.integers(0, 5), epoch=st.integers(0, 5)
+)
+def test_every_item_once_per_epoch_in_an_order_of_seed_and_epoch(size, batch_size, seed, epoch):
+    batches = EpochBatches(size, batch_size, shuffle=True, seed=seed)
+    batches.set_epoch(epoch)
+    first, again = list(batches), list(batches)
+    assert first == again
+    assert len(first) == len(batches)
+    assert sorted(position for batch in first for _, position in batch) == list(range(size))
+    assert {number for batch in first for number, _ in batch} == {epoch}
+
+
+def test_orders_differ_between_epochs_and_seeds():
+    orders = set()
+    for seed in (0, 1):
+        for epoch in (0, 1):
+            batches = EpochBatches(30, 4, shuffle=True, seed=seed)
+            batches.set_epoch(epoch)
+            orders.add(tuple(position for batch in batches for _, position in batch))
+    assert len(orders) == 4
+
+
+def test_balanced_batches_draw_the_classes_equally():
+    targets = np.array([0] * 90 + [1] * 10)
+    batches = EpochBatches(100, 10, balanced=True, targets=targets)
+    drawn = []
+    for epoch in range(40):
+        batches.set_epoch(epoch)
+        drawn += [targets[position] for batch in batches for _, position in batch]
+    assert abs(np.mean(drawn) - 0.5) < 0.03
+    with pytest.raises(ValueError, match="targets"):
+        EpochBatches(100, 10, balanced=True)
+
+
+def test_a_batch_holds_the_standardised_frames_and_the_graph_of_each_utterance():
+    graph = create_graph("cycle_topk", k=2)
+    (batch,) = graph_loader(dataset([3, 0, 5]), graph, batch_size=8)
+    assert batch.num_graphs == 3
+    assert batch.row.tolist() == [3, 0, 5]
+    assert batch.y.tolist() == [0, 0, 1]
+    for item, row in zip(batch.to_data_list(), [3, 0, 5], strict=True):
+        torch.testing.assert_close(item.x, torch.from_numpy(2 * ARRAYS[row]))
+        assert torch.equal(item.edge_index, graph(item.clone()).edge_index)
+
+
+def test_augmentation_hangs_on_seed_epoch_and_item_alone():
+    augmentation = FrameAugmentation(noise=1.0)
+    one, other = dataset([0, 1, 2], augmentation), dataset([2, 1], augmentation)
+    assert torch.equal(one[0, 2].x, other[0, 0].x)
+    assert torch.equal(one[4, 1].x, other[4, 1].x)
+    assert not torch.equal(one[0, 1].x, one[1, 1].x)
+    assert not torch.equal(one[0, 1].x, dataset([0, 1], augmentation, seed=1)[0, 1].x)
+    assert not torch.equal(one[0, 1].x, dataset([1])[0, 0].x)
