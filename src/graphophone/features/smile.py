@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from graphophone.errors import MissingDependencyError
+from graphophone.features.base import Extractor, FeatureError, Level
 
 #: openSMILE's feature sets here need this many samples at 16 kHz for their 60 ms pitch frames; from fewer it
 #: returns a row of NaN.
@@ -33,9 +35,7 @@ def version() -> str:
     try:
         return importlib.metadata.version("opensmile")
     except importlib.metadata.PackageNotFoundError as error:
-        raise MissingDependencyError(
-            "openSMILE is not installed: pip install 'graphophone[opensmile]'"
-        ) from error
+        raise MissingDependencyError("openSMILE is not installed: pip install 'graphophone[opensmile]'") from error
 
 
 @lru_cache(maxsize=8)
@@ -79,3 +79,59 @@ def process(feature_set: str, level: str, signal: np.ndarray, rate: int) -> np.n
         warnings.filterwarnings("ignore", message="Segment too short")
         features = smile(np.clip(signal, -1.0, _LARGEST), rate)
     return np.asarray(features[0].T, dtype=np.float32)
+
+
+class SmileSet(Extractor):
+    """One of openSMILE's feature sets: statistics over the utterance, or its descriptors frame by frame.
+
+    Args:
+        level: ``"functionals"``: one vector of statistics per signal; ``"lld"``: the low-level descriptors
+            that these summarise, every 10 ms.
+    """
+
+    #: Name in ``opensmile.FeatureSet``.
+    feature_set: ClassVar[str]
+    #: Number of features by level, so that it can be told without openSMILE.
+    sizes: ClassVar[Mapping[str, int]]
+    min_samples = MIN_SAMPLES
+
+    def __init__(self, *, level: Literal["functionals", "lld"] = "functionals") -> None:
+        if level not in self.sizes:
+            raise FeatureError(f"{self.name}: level must be 'functionals' or 'lld', got {level!r}")
+        self._smile_level = level
+
+    @property
+    def level(self) -> Level:
+        """``"utterance"`` for functionals, ``"frame"`` for descriptors."""
+        return "utterance" if self._smile_level == "functionals" else "frame"
+
+    @property
+    def hop(self) -> float | None:
+        """10 ms between descriptors; None for functionals."""
+        return None if self._smile_level == "functionals" else 0.01
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """OpenSMILE's names (asks for openSMILE)."""
+        return feature_names(self.feature_set, _LEVELS[self._smile_level])
+
+    @property
+    def dims(self) -> int:
+        """Number of features."""
+        return self.sizes[self._smile_level]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The level."""
+        return {"level": self._smile_level}
+
+    def backend(self) -> dict[str, str]:
+        """The version of openSMILE."""
+        return {"opensmile": version()}
+
+    def _extract(self, signal: np.ndarray) -> np.ndarray:
+        features = process(self.feature_set, _LEVELS[self._smile_level], signal, self.rate)
+        return features[0] if self.level == "utterance" else features
+
+
+_LEVELS = {"functionals": "Functionals", "lld": "LowLevelDescriptors"}
