@@ -112,9 +112,7 @@ class GraphLSTMConv(nn.Module):
 
     def plan(self, edge_index: Tensor, x: Tensor) -> NeighbourPlan:
         """The reading order of a batch, for reuse by layers that share its edges."""
-        return NeighbourPlan.from_edge_index(
-            edge_index, x.size(0), order=self.order, x=x, seeded=not self.training
-        )
+        return NeighbourPlan.from_edge_index(edge_index, x.size(0), order=self.order, x=x, seeded=not self.training)
 
     def forward(
         self,

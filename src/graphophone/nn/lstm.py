@@ -166,9 +166,7 @@ def _reading_order(
         else:
             rank = torch.randperm(source.numel(), device=source.device)
     else:
-        raise NeighbourPlanError(
-            f"order={order!r} is unknown; choose from {', '.join(get_args(NeighbourOrder))}"
-        )
+        raise NeighbourPlanError(f"order={order!r} is unknown; choose from {', '.join(get_args(NeighbourOrder))}")
     return rank.index_select(0, target.index_select(0, rank).argsort(stable=True))
 
 
@@ -339,9 +337,7 @@ class _GraphLSTM(torch.autograd.Function):
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         tanh_backward = torch.ops.aten.tanh_backward.grad_input
         rank = 0
-        blocks = zip(
-            plan.blocks, _split_edges(rows, plan.blocks), *(saved[k::4] for k in range(4)), strict=True
-        )
+        blocks = zip(plan.blocks, _split_edges(rows, plan.blocks), *(saved[k::4] for k in range(4)), strict=True)
         for block, source, Z, cells, squashed, inputs in blocks:
             edges, width = source.numel(), block[0]
             dZ = work[:edges]

@@ -1,0 +1,19 @@
+"""One file per published system, and a registry of them.
+
+model = create_model("glnn", in_channels=77, num_classes=4)
+model.save_pretrained("folder")
+model = load_model("folder")
+"""
+
+from graphophone.models.base import GraphClassifier, ModelError, PretrainedModel
+from graphophone.models.registry import MODELS, create_model, list_models, load_model
+
+__all__ = [
+    "MODELS",
+    "GraphClassifier",
+    "ModelError",
+    "PretrainedModel",
+    "create_model",
+    "list_models",
+    "load_model",
+]

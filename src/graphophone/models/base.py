@@ -1,0 +1,225 @@
+"""What all models share: saving and loading, and the shape of a classifier of graphs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from graphophone.errors import GraphophoneError
+
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+
+_CARD = """---
+{{ card_data }}
+---
+
+# {{ title | default("A graphophone model", true) }}
+
+{{ description | default("Weights of a model of the graphophone library.", true) }}
+
+```python
+from graphophone.models import load_model
+
+model = load_model("path/to/this/folder")
+```
+{% if paper_url %}
+Paper: {{ paper_url }}
+{% endif %}"""
+
+
+class ModelError(GraphophoneError):
+    """A model that cannot be made, or a saved one that cannot be read."""
+
+
+def _fetch(source: str | Path, name: str, **hub: Any) -> Path:
+    """Path of the file ``name`` of a saved model: in a folder, or fetched from the Hugging Face hub."""
+    if Path(source).is_dir():
+        return Path(source) / name
+    local = isinstance(source, Path) or str(source).count("/") != 1 or str(source).startswith((".", "~", "/"))
+    if local or Path(source).exists():
+        what = "is a file" if Path(source).exists() else "does not exist"
+        raise ModelError(f"{source}: {what}; give the folder that save_pretrained wrote")
+    try:
+        return Path(hf_hub_download(str(source), name, **hub))
+    except EntryNotFoundError:
+        return Path(name)  # named by the callers' own errors
+    except Exception as error:  # the client raises its own, httpx's and ValueError for names
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{source}: neither a folder here nor on the hub ({reason}); check the name") from error
+
+
+def read_config(source: str | Path, **hub: Any) -> dict[str, Any]:
+    """``config.json`` of a saved model: the arguments of its class and ``model_name``.
+
+    Args:
+        source: Folder that ``save_pretrained`` wrote, or ``"owner/name"`` on the Hugging Face hub.
+        hub: ``revision``, ``token``, ``cache_dir``, ``local_files_only`` for the hub.
+
+    Raises:
+        ModelError: If there is none, or it is not a JSON object.
+    """
+    path = _fetch(source, _CONFIG, **hub)
+    if not path.is_file():
+        raise ModelError(f"{source}: holds no {_CONFIG}; give the folder that save_pretrained wrote")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: damaged ({error}); save the model again") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: holds no JSON object; save the model again")
+    return config
+
+
+class PretrainedModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="graphophone",
+    tags=["audio", "graph-neural-network"],
+    model_card_template=_CARD,
+):
+    """A network that saves itself as ``config.json`` and ``model.safetensors``, and is read back from them.
+
+    ``save_pretrained(folder)`` writes the keyword arguments of the constructor, the weights and a model card;
+    ``from_pretrained(folder or "owner/name")`` reads them; ``push_to_hub`` uploads. Pickled weights are never
+    read.
+
+    Subclasses take keyword-only arguments that JSON can hold, and set `model_name` to their name in the
+    registry.
+    """
+
+    model_name: ClassVar[str] = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Keyword arguments that make a model of this shape (a copy)."""
+        held: Any = self._hub_mixin_config
+        return dict(held or {})
+
+    def num_parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        # Each file is written aside and moved into place, the configuration last (the mixin has removed an old one):
+        # what a kill leaves behind is not taken for a model.
+        weights = {name: tensor.detach().contiguous() for name, tensor in self.state_dict().items()}
+        config = json.dumps({**self.config, "model_name": self.model_name}, indent=2, sort_keys=True) + "\n"
+        for name, content in (
+            (_WEIGHTS, save(weights, metadata={"format": "pt"})),
+            (_CONFIG, config.encode()),
+        ):
+            part = save_directory / f".{name}.{os.getpid()}.part"
+            try:
+                part.write_bytes(content)
+                part.replace(save_directory / name)
+            finally:
+                part.unlink(missing_ok=True)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Self:
+        """Read a saved model, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: Folder that ``save_pretrained`` wrote, or ``"owner/name"`` on the
+                Hugging Face hub.
+            options: ``map_location`` (device, default ``"cpu"``), ``strict`` (default True: the weights must
+                be those of this model, no more and no fewer), for the hub ``revision``, ``token``,
+                ``cache_dir``, ``local_files_only``, ``force_download``, and keyword arguments of the
+                constructor that replace saved ones.
+
+        Raises:
+            ModelError: If the folder, its configuration or its weights are missing, damaged, pickled, or of
+                another model.
+        """
+        source = pretrained_model_name_or_path
+        hub_keys = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+        hub = {key: options.pop(key) for key in hub_keys if key in options}
+        map_location, strict = options.pop("map_location", "cpu"), options.pop("strict", True)
+        config = read_config(source, **hub)
+        name = config.pop("model_name", cls.model_name)
+        if name != cls.model_name:
+            raise ModelError(f"{source}: holds a {name!r}, not a {cls.model_name!r}; use load_model")
+        weights = _fetch(source, _WEIGHTS, **hub)
+        if not weights.is_file():
+            folder = Path(source)
+            pickled = [file.name for glob in _PICKLED for file in folder.glob(glob)] if folder.is_dir() else []
+            held = f"only pickled weights ({pickled[0]}), never read" if pickled else f"no {_WEIGHTS}"
+            raise ModelError(f"{source}: holds {held}; save the model with save_pretrained")
+        try:
+            model = cls(**{**config, **options})
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{source}: {_CONFIG} does not fit {cls.__name__} ({error}); mend it") from error
+        try:
+            state = load_file(weights, device=str(map_location))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{weights}: damaged ({error}); save or fetch the model again") from error
+        try:
+            model.load_state_dict(state, strict=strict)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"{weights}: weights of another model ({reason}); mend {_CONFIG}") from error
+        return model.to(torch.device(map_location)).eval()
+
+
+class GraphClassifier(PretrainedModel):
+    """A network from graphs to class scores: nodes are encoded, pooled, and classified.
+
+    Subclasses implement `embed` and set ``classifier``, whose last module is the linear layer to the classes.
+
+    Symbols: N nodes, E edges, B graphs, C classes.
+    """
+
+    classifier: nn.Sequential
+
+    def embed(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """One vector per graph ``[B, dims]``, before the classifier; arguments as `forward`."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        batch: Tensor | None = None,
+        batch_size: int | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Class scores (logits) of every graph.
+
+        Args:
+            x: Node features ``[N, in_channels]``.
+            edge_index: Sources and targets ``[2, E]``.
+            batch: Graph of every node ``[N]``; None: all are of one graph.
+            batch_size: B; None: as many as ``batch`` names.
+            edge_weight: Factor ``[E]`` on what each edge carries, for attribution; None: 1.
+
+        Returns:
+            ``[B, C]``.
+        """
+        return self.classifier(self.embed(x, edge_index, batch, batch_size, edge_weight))
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one for ``num_classes`` classes, for training on another corpus."""
+        last = self.classifier[-1]
+        if not isinstance(last, nn.Linear):
+            raise TypeError(f"the classifier of {type(self).__name__} does not end in a linear layer")
+        self.classifier[-1] = nn.Linear(last.in_features, num_classes).to(last.weight)
+        self._hub_mixin_config = {**self.config, "num_classes": num_classes}
+        self.num_classes = num_classes

@@ -1,0 +1,58 @@
+"""The models by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from graphophone.models.base import ModelError, PretrainedModel, read_config
+from graphophone.registry import Registry
+
+MODELS: Registry[PretrainedModel] = Registry(
+    "model",
+    {
+        "glnn": "graphophone.models.glnn:GLNN",
+    },
+)
+
+
+def create_model(name: str, **config: Any) -> PretrainedModel:
+    """A new model with random weights.
+
+    Args:
+        name: As `list_models` gives it.
+        config: Keyword arguments of its class.
+
+    Raises:
+        UnknownNameError: If the name, or an option, is unknown; the text lists what there is.
+    """
+    return MODELS.create(name, **config)
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the models that match a shell pattern such as ``"glnn*"``."""
+    return MODELS.names(pattern)
+
+
+def load_model(folder: str | Path, *, map_location: str = "cpu", **options: Any) -> PretrainedModel:
+    """A saved model of whichever class its ``config.json`` names, in evaluation mode.
+
+    Args:
+        folder: Folder that ``save_pretrained`` wrote, or ``"owner/name"`` on the Hugging Face hub.
+        map_location: Device to load the weights to.
+        options: Passed to ``from_pretrained`` (``revision``, ``token``, ``cache_dir``, ``local_files_only``).
+
+    Raises:
+        ModelError: If the folder, its configuration or its weights are missing or damaged, or hold pickled
+            weights.
+    """
+    keys = ("revision", "token", "cache_dir", "local_files_only")
+    hub = {key: options[key] for key in keys if key in options}
+    config = read_config(folder, **hub)
+    name = config.get("model_name")
+    if not isinstance(name, str):
+        raise ModelError(f"{folder}: config.json names no model_name; save it again with save_pretrained")
+    if name not in MODELS:
+        raise ModelError(f"{folder}: unknown model {name!r}; known are {', '.join(MODELS.names())}")
+    model_class: Any = MODELS.get(name)
+    return model_class.from_pretrained(folder, map_location=map_location, **options)
