@@ -1,0 +1,353 @@
+"""The model folder: everything that turns a sound file into an answer, in files anyone can read.
+
+========================== =================================================================
+`config.json`              the network's constructor arguments
+`model.safetensors`        its weights
+`pipeline.json`            features, graph builder, labels, corpus, protocol, results
+`standardizer.safetensors` mean and standard deviation of the training frames
+`README.md`                the model card
+========================== =================================================================
+
+Nothing in such a folder is ever unpickled: a model that somebody was given cannot run code on their machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from graphophone.errors import GraphophoneError
+from graphophone.features.base import FeatureError
+from graphophone.features.pipeline import FeaturePipeline
+from graphophone.features.standardize import Standardizer
+from graphophone.graphs import build_graph
+from graphophone.inference.card import model_card, to_jsonable
+from graphophone.models import PretrainedModel, load_model
+
+FORMAT = 1
+"""Number of the folder's layout; a folder with a larger number was written by a newer graphophone."""
+
+CONFIG, WEIGHTS, PIPELINE, STANDARDIZER, CARD = BUNDLE_FILES = (
+    "config.json",
+    "model.safetensors",
+    "pipeline.json",
+    "standardizer.safetensors",
+    "README.md",
+)
+_PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+
+
+class ModelFolderError(GraphophoneError):
+    """A model folder is missing, incomplete, damaged, or does not fit together."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model folder.
+
+    Args:
+        model: The network, in evaluation mode.
+        pipeline: From a waveform to frames `[frames, dims]`.
+        graph: Graph builder, a transform on `Data`.
+        standardizer: Fitted on the training frames of this model.
+        labels: Class names; `labels[c]` is what output `c` of the network means.
+        corpus: What it was trained on.
+        protocol: How it was evaluated.
+        metrics: What came out.
+        folder: Where it was read from.
+    """
+
+    model: PretrainedModel
+    pipeline: FeaturePipeline
+    graph: Any
+    standardizer: Standardizer
+    labels: tuple[str, ...]
+    corpus: Mapping[str, Any] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def model_name(self) -> str:
+        """Name under which `create_model` knows the network."""
+        return self.model.model_name
+
+
+def save_bundle(
+    folder: str | Path,
+    model: PretrainedModel,
+    pipeline: FeaturePipeline,
+    graph: Any,
+    standardizer: Standardizer,
+    labels: Sequence[str],
+    *,
+    corpus: str | Mapping[str, Any] | None = None,
+    protocol: str | Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    card: str | Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model folder.
+
+    The files are written beside `folder` and moved into place at the end, so that a killed process leaves
+    either the former folder or the new one.
+
+    Args:
+        folder: Where to; replaced if it is a model folder already.
+        model: Network made by `create_model`.
+        pipeline: Feature pipeline it was trained with.
+        graph: Graph builder it was trained with.
+        standardizer: Fitted standardizer.
+        labels: Class names in the order of the outputs.
+        corpus: Name of the training corpus, or facts on it for the card: `name`, `items`, `speakers`,
+            `hours`, `languages`, `licence`, `url`, `citation`, whichever are known.
+        protocol: Name of the protocol of evaluation, or `name`, `description`, `mixes_speakers`.
+        metrics: Results on test data such as `{"ua": Estimate or float, "wa": ...}`, fractions of one; they
+            may lie under the key `test`, beside others.
+        card: Text of a model card to use instead of the generated one, or fields for it: `title`, `license`,
+            `intended_use`, `limits`, `language`, `tags`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelFolderError: If labels, network, standardizer and pipeline do not fit each other, or `folder` is
+            something else than a model folder.
+    """
+    folder = Path(folder)
+    labels = tuple(str(label) for label in labels)
+    bundle = Bundle(
+        model=model,
+        pipeline=pipeline,
+        graph=graph,
+        standardizer=standardizer,
+        labels=labels,
+        corpus=to_jsonable({"name": corpus} if isinstance(corpus, str) else corpus or {}),
+        protocol=to_jsonable({"name": protocol} if isinstance(protocol, str) else protocol or {}),
+        metrics=to_jsonable(metrics or {}),
+        folder=folder,
+    )
+    _check_fit(bundle)
+    if folder.exists() and not _replaceable(folder):
+        raise ModelFolderError(f"{folder}: exists and is not a model folder; choose another place")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)  # mkdtemp makes it private; a model folder is read like any other
+        model.save_pretrained(temporary)
+        description = {
+            "format": FORMAT,
+            "model": model.model_name,
+            "features": pipeline.to_dict(),
+            "graph": graph.config,
+            "labels": list(labels),
+            "corpus": bundle.corpus,
+            "protocol": bundle.protocol,
+            "metrics": bundle.metrics,
+        }
+        (temporary / PIPELINE).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", "utf-8")
+        (temporary / STANDARDIZER).write_bytes(save(dict(standardizer.state_dict())))
+        text = card if isinstance(card, str) else model_card(bundle, **dict(card or {}))
+        (temporary / CARD).write_text(text, "utf-8")
+        _swap(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
+    """Read a model folder.
+
+    Args:
+        source: A model folder, a run folder (whose `model/` is taken), or the id of a model on the Hugging
+            Face hub, `owner/name` or `owner/name@revision`.
+        device: Where the network goes.
+
+    Returns:
+        Its parts; the network in evaluation mode.
+
+    Raises:
+        ModelFolderError: If nothing is there, a file is missing or damaged, or the parts do not fit each
+            other. The text names the file and what to do.
+    """
+    folder = resolve(source)
+    description = _read_json(folder / PIPELINE)
+    number = description.get("format")
+    if not isinstance(number, int):
+        raise ModelFolderError(f"{folder / PIPELINE}: has no format number; it is not a graphophone model")
+    if number > FORMAT:
+        raise ModelFolderError(
+            f"{folder / PIPELINE}: format {number} is newer than this graphophone reads ({FORMAT}); "
+            "upgrade with: pip install --upgrade graphophone"
+        )
+    for key in ("model", "features", "graph", "labels"):
+        if key not in description:
+            raise ModelFolderError(f"{folder / PIPELINE}: the key {key!r} is missing; save the model again")
+    try:
+        pipeline = FeaturePipeline.from_dict(description["features"])
+        graph = build_graph(description["graph"])
+    except (GraphophoneError, KeyError, TypeError, ValueError) as error:
+        raise ModelFolderError(f"{folder / PIPELINE}: not understood ({error}); save the model again") from error
+    try:
+        standardizer = Standardizer.from_state(_read_tensors(folder / STANDARDIZER))
+    except (FeatureError, TypeError, ValueError) as error:
+        raise ModelFolderError(
+            f"{folder / STANDARDIZER}: not a standardizer ({error}); save the model again"
+        ) from error
+    bundle = Bundle(
+        model=load_model(folder, map_location=str(device)),
+        pipeline=pipeline,
+        graph=graph,
+        standardizer=standardizer,
+        labels=tuple(description["labels"]),
+        corpus=description.get("corpus") or {},
+        protocol=description.get("protocol") or {},
+        metrics=description.get("metrics") or {},
+        folder=folder,
+    )
+    _check_fit(bundle)
+    return bundle
+
+
+def resolve(source: str | Path) -> Path:
+    """The local model folder behind a folder, a run folder or a hub id (which is downloaded).
+
+    Raises:
+        ModelFolderError: If there is none; pickled weights are refused.
+    """
+    path = Path(source)
+    if path.is_file():
+        if path.suffix.lower() in _PICKLES:
+            raise ModelFolderError(
+                f"{path}: pickled weights are never loaded because they can run code; "
+                "give the model folder of a run (with model.safetensors)"
+            )
+        raise ModelFolderError(f"{path}: is a file; give the model folder that holds it")
+    if path.is_dir():
+        for candidate in (path, path / "model"):
+            if (candidate / PIPELINE).is_file():
+                return _complete(candidate)
+        return _complete(path)
+    name = str(source)
+    # `runs/glnn` looks like a hub id too: where a folder `runs` exists, a local path was meant.
+    if _HUB_ID.fullmatch(name) and not Path(name.split("/")[0]).is_dir():
+        return _complete(_download(name))
+    raise ModelFolderError(f"{source}: no such folder; give a model folder, a run folder or a hub id owner/name")
+
+
+def _complete(folder: Path) -> Path:
+    """`folder`, if it has the files of a model folder."""
+    present = {path.name for path in folder.iterdir()}
+    missing = [name for name in (PIPELINE, CONFIG, WEIGHTS, STANDARDIZER) if name not in present]
+    if not missing:
+        return folder
+    pickles = sorted(name for name in present if Path(name).suffix.lower() in _PICKLES)
+    if WEIGHTS in missing and pickles:
+        raise ModelFolderError(
+            f"{folder / pickles[0]}: pickled weights are never loaded because they can run code; "
+            f"a model folder holds {WEIGHTS}"
+        )
+    if (folder / "run.json").is_file() or (folder / "recipe.yaml").is_file():
+        raise ModelFolderError(f"{folder}: this run has no finished model yet; start the same training again")
+    if PIPELINE in missing:
+        raise ModelFolderError(
+            f"{folder}: not a model folder ({PIPELINE} is missing); give a model folder or the folder of a run"
+        )
+    raise ModelFolderError(f"{folder / missing[0]}: missing; copy the whole model folder again")
+
+
+def _download(name: str) -> Path:
+    """Fetch a model from the hub: the five files of a model folder and nothing else."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    repository, _, revision = name.partition("@")
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=list(BUNDLE_FILES),
+                library_name="graphophone",
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelFolderError(
+            f"{name}: no such folder, and the hub did not give a model of that name ({first}); check the name"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFolderError(f"{path}: damaged ({error}); copy the model folder again") from error
+    if not isinstance(value, dict):
+        raise ModelFolderError(f"{path}: damaged (not a JSON object); copy the model folder again")
+    return value
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelFolderError(f"{path}: damaged ({error}); copy the model folder again") from error
+
+
+def _check_fit(bundle: Bundle) -> None:
+    """Labels, network, standardizer and pipeline must speak of the same numbers."""
+    where = bundle.folder if bundle.folder is not None else Path()
+    labels, dims = bundle.labels, bundle.pipeline.dims
+    if not labels or len(set(labels)) != len(labels):
+        raise ModelFolderError(f"{where / PIPELINE}: the labels are empty or not unique: {', '.join(labels)}")
+    classes = getattr(bundle.model, "num_classes", len(labels))
+    if classes != len(labels):
+        raise ModelFolderError(
+            f"{where / PIPELINE}: {len(labels)} labels, but {CONFIG} has {classes} classes; save the model again"
+        )
+    channels = getattr(bundle.model, "in_channels", dims)
+    if channels != dims:
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the features have {dims} columns, but {CONFIG} expects {channels}; "
+            "save the model again with the pipeline it was trained with"
+        )
+    columns = bundle.standardizer.dims
+    if columns != dims:
+        raise ModelFolderError(
+            f"{where / STANDARDIZER}: {columns} columns, but the features of {PIPELINE} have {dims}; "
+            "save the model again"
+        )
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether `folder` is empty or holds nothing but a model folder's files."""
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= set(BUNDLE_FILES)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Move `new` to `folder`; a folder that is there already is moved aside first and removed last."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    folder.rename(aside / folder.name)
+    try:
+        new.rename(folder)
+    except OSError:
+        (aside / folder.name).rename(folder)
+        raise
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(aside)

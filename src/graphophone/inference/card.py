@@ -1,0 +1,210 @@
+"""The model card: a README with Hugging Face front matter that says what a model is, and what it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+if TYPE_CHECKING:
+    from graphophone.inference.bundle import Bundle
+
+_MEASURES = {
+    "ua": "Unweighted accuracy (mean recall of the classes)",
+    "wa": "Weighted accuracy (share of right answers)",
+    "weighted_f1": "Weighted F1",
+    "macro_f1": "Macro F1",
+    "ece": "Expected calibration error",
+}
+_TAGS = ("audio-classification", "speech-emotion-recognition", "graph-neural-network", "graphophone")
+
+_INTENDED_USE = (
+    "Research on speech emotion, and measuring tendencies over many recordings that resemble the training corpus. "
+    "The answer describes how an utterance sounds, not what a person feels. Do not use it to decide about a person "
+    "(hiring, credit, policing, medicine)."
+)
+_LIMITS = (
+    "Other languages, acted against spontaneous speech, other microphones, noise and overlapping speakers all lower "
+    "the accuracy below the figures above.",
+    "The model always chooses one of its labels. A confidence threshold (`threshold=`) makes it say *unsure* "
+    "instead; choose the threshold on recordings of your own.",
+    "Recordings longer than an utterance hold more than one answer: use `graphophone.timeline`.",
+)
+
+
+def to_jsonable(value: Any) -> Any:
+    """`value` in JSON's types: dataclasses become objects, numpy and torch numbers numbers, NaN becomes null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_jsonable({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, Mapping):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "tolist"):  # numpy arrays and numbers, tensors
+        return to_jsonable(value.tolist())
+    if isinstance(value, Sequence | set | frozenset):
+        return [to_jsonable(item) for item in value]
+    return str(value)
+
+
+def model_card(
+    bundle: Bundle,
+    *,
+    title: str | None = None,
+    license: str = "other",
+    intended_use: str = _INTENDED_USE,
+    limits: Sequence[str] = (),
+    language: str | Sequence[str] | None = None,
+    tags: Sequence[str] = (),
+) -> str:
+    """Text of the README of a model folder.
+
+    Args:
+        bundle: The model, with whatever is known of its corpus, protocol and results.
+        title: Heading; model and corpus if absent.
+        license: Identifier of the hub. Weights inherit obligations from the corpus, hence "other" by default.
+        intended_use: Paragraph.
+        limits: Sentences added to those that hold for every model.
+        language: Language codes of the speech, `"en"`.
+        tags: More tags for the hub.
+
+    Returns:
+        Markdown with YAML front matter.
+    """
+    corpus, protocol = bundle.corpus, bundle.protocol
+    title = title or " on ".join([bundle.model_name.upper(), *([str(corpus["name"])] if corpus.get("name") else [])])
+    scores = _scores(bundle.metrics)
+    data = ModelCardData(
+        library_name="graphophone",
+        license=license,
+        language=[language] if isinstance(language, str) else list(language) if language else None,
+        pipeline_tag="audio-classification",
+        tags=list(dict.fromkeys([*_TAGS, bundle.model_name, *tags])),
+        metrics=list(scores) or None,
+        model_name=title if scores else None,
+        eval_results=[
+            EvalResult(
+                task_type="audio-classification",
+                dataset_type=str(corpus.get("name", "unknown")),
+                dataset_name=str(corpus.get("name", "unknown")),
+                metric_type=name,
+                metric_name=_MEASURES[name],
+                metric_value=round(mean, 4),
+            )
+            for name, (mean, _) in scores.items()
+        ]
+        or None,
+    )
+    parameters = sum(p.numel() for p in bundle.model.parameters())
+    sections = [
+        f"# {title}",
+        f"Speech-emotion model of the graphophone library. It hears {_series(bundle.labels)}: a graph neural network "
+        f"(`{bundle.model_name}`, {parameters:,} parameters) over a graph of `{bundle.graph.config['name']}` edges "
+        f"between frames of `{bundle.pipeline.to_dict()['extractor']['name']}` features "
+        f"({bundle.pipeline.dims} columns).",
+        "## How to use",
+        "```python\nimport graphophone as gp\n\n"
+        'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
+        'print(recognizer.process_file("one.wav"))\n```',
+        "or on the command line: `graphophone predict path/to/this/folder one.wav`.",
+        _needs(bundle),
+        "## Intended use",
+        intended_use,
+        "## Data",
+        _data(corpus),
+        "## Evaluation",
+        _protocol(protocol),
+        _results(scores),
+        "## Limits",
+        "\n".join(f"- {limit}" for limit in (*limits, *_LIMITS)),
+    ]
+    citation = corpus.get("citation")
+    if citation:
+        sections += ["## Citation of the data", str(citation)]
+    return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _scores(metrics: Mapping[str, Any]) -> dict[str, tuple[float, tuple[float, float, int] | None]]:
+    """Known measures as mean and, where given, interval with the number of values behind it."""
+    if isinstance(metrics.get("test"), Mapping):
+        metrics = metrics["test"]
+    found: dict[str, tuple[float, tuple[float, float, int] | None]] = {}
+    for name in _MEASURES:
+        value = metrics.get(name)
+        if isinstance(value, Mapping) and value.get("mean") is not None:
+            low, high = value.get("low"), value.get("high")
+            bounds = None if low is None or high is None else (float(low), float(high), int(value.get("n") or 0))
+            found[name] = (float(value["mean"]), bounds)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = (float(value), None)
+    return found
+
+
+def _needs(bundle: Bundle) -> str:
+    """What must be installed, and under which terms."""
+    if "opensmile" not in bundle.pipeline.extractor.backend():
+        return "It needs `pip install graphophone`."
+    return (
+        "It needs `pip install 'graphophone[opensmile]'`: the features are computed by openSMILE, which is under a "
+        "research, non-commercial licence."
+    )
+
+
+def _series(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _data(corpus: Mapping[str, Any]) -> str:
+    if not corpus:
+        return "Not stated."
+    name = str(corpus.get("name", "A corpus"))
+    url = corpus.get("url")
+    facts = [
+        f"{corpus['items']:,} recordings" if isinstance(corpus.get("items"), int) else "",
+        f"{corpus['hours']:.1f} hours" if isinstance(corpus.get("hours"), int | float) else "",
+        f"{_count(corpus['speakers'])} speakers" if corpus.get("speakers") else "",
+        f"languages: {corpus['languages']}" if corpus.get("languages") else "",
+        f"licence of the data: {corpus['licence']}" if corpus.get("licence") else "",
+    ]
+    link = f"[{name}]({url})" if url else name
+    stated = ", ".join(fact for fact in facts if fact)
+    return f"{link}: {stated}." if stated else f"{link}."
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else len(value)
+
+
+def _protocol(protocol: Mapping[str, Any]) -> str:
+    if not protocol:
+        return "Not stated."
+    text = str(protocol.get("description") or protocol.get("name") or "").strip()
+    mixes = protocol.get("mixes_speakers")
+    if mixes:
+        text += (
+            "\n\n**Speakers of the test part were also heard in training.** Expect lower figures for people whom the "
+            "model has never heard."
+        )
+    elif mixes is False:
+        text += "\n\nNo speaker of the test part was heard in training."
+    return text
+
+
+def _results(scores: Mapping[str, tuple[float, tuple[float, float, int] | None]]) -> str:
+    if not scores:
+        return ""
+    rows = ["| measure | value | 95 % interval |", "| --- | --- | --- |"]
+    for name, (mean, bounds) in scores.items():
+        scale, unit = (1.0, "") if name == "ece" else (100.0, " %")
+        digits = 3 if name == "ece" else 1
+        interval = "not known"
+        if bounds is not None:
+            low, high, n = bounds
+            interval = f"{scale * low:.{digits}f} to {scale * high:.{digits}f}{f' (n = {n})' if n else ''}"
+        rows.append(f"| {_MEASURES[name]} | {scale * mean:.{digits}f}{unit} | {interval} |")
+    return "\n".join(rows)

@@ -1,0 +1,142 @@
+"""Answers as a table for people, as CSV and JSON for programs, and as a label track for Audacity."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from graphophone.errors import GraphophoneError
+from graphophone.inference.timeline import merge_segments
+
+_SUFFIXES = {".csv": "csv", ".json": "json", ".txt": "audacity"}
+
+
+def class_columns(frame: pd.DataFrame) -> list[str]:
+    """Names of the probability columns, `p_<class>`."""
+    return [name for name in frame.columns if str(name).startswith("p_")]
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Comma-separated values with a header line; numbers with six decimals, empty where there is none."""
+    return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+
+
+def to_json(frame: pd.DataFrame) -> str:
+    """A JSON object: `results` (with `probabilities` by class), `failures` and `warnings`."""
+    classes = class_columns(frame)
+    results = []
+    for row in frame.astype(object).where(frame.notna(), None).to_dict(orient="records"):
+        probabilities = {name.removeprefix("p_"): row.pop(name) for name in classes}
+        results.append({**row, "probabilities": probabilities} if classes else row)
+    document: dict[str, Any] = {"results": results}
+    for kind in ("failures", "warnings"):
+        document[kind] = [asdict(problem) for problem in frame.attrs.get(kind, ())]
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_audacity(frame: pd.DataFrame) -> str:
+    """A label track: `start`, tab, `end`, tab, `label` per line.
+
+    The windows of a timeline overlap; they are joined by `merge_segments` first.
+
+    In Audacity: File, Import, Labels.
+
+    Raises:
+        GraphophoneError: If the answers belong to several files.
+    """
+    if "file" in frame.columns and len(frame["file"].unique()) > 1:
+        raise GraphophoneError("a label track belongs to one recording: give one file, or use csv or json")
+    is_timeline = "file" not in frame.columns and "windows" not in frame.columns
+    parts = merge_segments(frame) if is_timeline else frame
+    lines = [
+        f"{start:.6f}\t{end:.6f}\t{label}\n"
+        for start, end, label in zip(parts["start"], parts["end"], parts["label"], strict=True)
+    ]
+    return "".join(lines)
+
+
+def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
+    """A table for the terminal: clip, label, confidence, and the class that came second."""
+    classes = class_columns(frame)
+    table = Table(title=title)
+    with_file = "file" in frame.columns
+    if with_file:
+        table.add_column("file", overflow="fold")
+    for name in ("start", "end"):
+        table.add_column(f"{name} (s)", justify="right")
+    table.add_column("label", style="bold")
+    table.add_column("confidence", justify="right")
+    if len(classes) > 1:
+        table.add_column("next")
+    for row in frame.to_dict(orient="records"):
+        cells = [str(row["file"] or "signal")] if with_file else []
+        cells += [f"{row['start']:.2f}", f"{row['end']:.2f}", str(row["label"])]
+        known = not pd.isna(row["confidence"])
+        cells.append(f"{row['confidence']:.2f}" if known else "")
+        if len(classes) > 1:
+            second = sorted(classes, key=lambda name: -row[name])[1] if known else ""
+            cells.append(f"{second.removeprefix('p_')} {row[second]:.2f}" if known else "")
+        table.add_row(*cells)
+    return table
+
+
+def _table_text(frame: pd.DataFrame) -> str:
+    console = Console(file=io.StringIO(), width=max(100, Console().width))
+    console.print(to_table(frame))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "table": _table_text,
+    "csv": to_csv,
+    "json": to_json,
+    "audacity": to_audacity,
+}
+"""Writers by name."""
+
+
+def render(frame: pd.DataFrame, format: str = "table") -> str:
+    """Answers as text in one of the `FORMATS`.
+
+    Raises:
+        GraphophoneError: If the format is unknown.
+    """
+    if format not in FORMATS:
+        raise GraphophoneError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
+    return FORMATS[format](frame)
+
+
+def write_answers(frame: pd.DataFrame, format: str | None = None, output: str | Path | None = None) -> None:
+    """Write answers to a file or to standard output.
+
+    Args:
+        frame: What a verb of `Recognizer`, `timeline` or `merge_segments` returned.
+        format: One of `FORMATS`. None goes by the suffix of the file (`.csv`, `.json`, `.txt` for Audacity),
+            and means a table on standard output.
+        output: File; standard output if None.
+
+    Raises:
+        GraphophoneError: If the format is unknown or the file cannot be written.
+    """
+    if format is None:
+        suffix = "" if output is None else Path(output).suffix.lower()
+        if output is not None and suffix not in _SUFFIXES:
+            raise GraphophoneError(f"{output}: no format goes by that suffix; use .csv, .json or .txt")
+        format = _SUFFIXES.get(suffix, "table")
+    text = render(frame, format)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        Path(output).write_text(text, "utf-8")
+    except OSError as error:
+        raise GraphophoneError(f"{output}: cannot be written ({error.strerror}); choose another place") from error

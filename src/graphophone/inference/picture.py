@@ -1,0 +1,220 @@
+"""The figure of an explanation: what carried a decision, drawn over waveform and spectrogram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.signal import spectrogram
+
+if TYPE_CHECKING:
+    from graphophone.inference.explain import Explanation
+
+FOR, AGAINST = "#c1272d", "#1f5fa8"
+"""Colors of what speaks for the label and of what speaks against it."""
+
+_HEAT = "RdBu_r"
+_INK, _MUTED = "#222222", "#777777"
+_BINS = 600
+_MOST_BARS, _FEWEST_SLOTS = 10, 7
+
+
+def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
+    """Waveform, spectrogram, evidence over time, strongest edges, descriptors and probabilities of one clip."""
+    figure = Figure(figsize=(13, 7.4), layout="constrained", facecolor="white")
+    left, right = figure.subfigures(1, 2, width_ratios=(3.3, 1), squeeze=False)[0]
+    arcs, wave, spectrum, score = left.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": (0.9, 1.0, 1.5, 1.0)})
+    begin = explanation.start
+    end = begin + len(explanation.signal) / explanation.rate
+    smooth = _smooth(explanation.frame_scores, explanation.frame_seconds)
+    # One scale for heat and curve; the few strongest frames may saturate the color.
+    limit = float(np.quantile(np.abs(smooth), 0.99)) or 1.0
+    norm = TwoSlopeNorm(0.0, -limit, limit)
+
+    _draw_edges(arcs, explanation, edges)
+    _draw_wave(wave, explanation, smooth, norm, begin, end)
+    _draw_spectrum(spectrum, explanation, begin)
+    _draw_scores(score, explanation, smooth)
+    score.set_xlim(begin, end)
+    score.set_xlabel("time (s)")
+    left.align_ylabels([arcs, wave, spectrum, score])
+
+    probabilities, groups = right.subplots(2, 1)
+    _draw_probabilities(probabilities, explanation)
+    _draw_groups(groups, explanation)
+
+    name = Path(explanation.file).name if explanation.file else "signal"
+    name = name if len(name) <= 48 else f"{name[:47]}…"
+    likeliest = explanation.labels[int(np.argmax(explanation.probabilities))]
+    verdict = f"{explanation.label}, probability {explanation.probability:.2f}"
+    if explanation.label != likeliest:
+        verdict += f"  (the model says {likeliest})"
+    figure.suptitle(f"{verdict}\n", x=0.012, ha="left", fontsize=15, fontweight="bold", color=_INK, linespacing=1.1)
+    figure.text(
+        0.012,
+        0.945,
+        f"{name}: red speaks for {explanation.label}, blue against it. Evidence {explanation.evidence:+.2f} log-odds, "
+        f"{explanation.baseline:+.2f} for the average frame; the integral misses {abs(explanation.gap):.3f}.",
+        ha="left",
+        va="top",
+        fontsize=9.5,
+        color=_MUTED,
+    )
+    return figure
+
+
+def _smooth(scores: np.ndarray, frame_seconds: float, width: float = 0.05) -> np.ndarray:
+    """Mean over about `width` seconds: single frames of overlapping windows share what they hear."""
+    size = max(1, round(width / frame_seconds)) | 1
+    if size == 1 or len(scores) < size:
+        return scores
+    padded = np.pad(scores, size // 2, mode="edge")
+    return np.convolve(padded, np.full(size, 1 / size), mode="valid")
+
+
+def _draw_edges(axes: Axes, explanation: Explanation, count: int) -> None:
+    axes.set_ylim(0, 1.08)
+    axes.set_yticks([])
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(bottom=False)
+    axes.set_ylabel("strongest\nedges", rotation=0, ha="right", va="center")
+    if explanation.edge_scores is None or not explanation.edge_scores.size:
+        axes.text(0.5, 0.4, "no edge scores", transform=axes.transAxes, ha="center", color=_MUTED)
+        return
+    scores = explanation.edge_scores
+    best = np.argsort(-np.abs(scores), kind="stable")[:count]
+    best = best[scores[best] != 0]
+    if not best.size:
+        return
+    source, target = explanation.times[explanation.edge_index[:, best]]
+    span = np.abs(target - source)
+    # A lower bound keeps the arcs between neighbouring frames visible.
+    height = 0.12 + 0.88 * np.sqrt(span / max(span.max(), 1e-9))
+    angle = np.linspace(0, np.pi, 48)
+    middle, radius = (source + target) / 2, (target - source) / 2
+    along = middle[:, None] - radius[:, None] * np.cos(angle)
+    lines = np.stack([along, height[:, None] * np.sin(angle)], axis=-1)
+    strength = np.abs(scores[best]) / np.abs(scores[best]).max()
+    colors = np.where(scores[best] > 0, FOR, AGAINST)
+    order = np.argsort(strength)  # the strongest on top
+    axes.add_collection(
+        LineCollection(
+            list(lines[order]),
+            colors=list(colors[order]),
+            linewidths=list(0.5 + 1.7 * strength[order]),
+            alpha=0.75,
+            capstyle="round",
+        )
+    )
+    axes.scatter(
+        target,
+        np.zeros_like(target),
+        s=5 + 12 * strength,
+        c=list(colors),
+        zorder=3,
+        clip_on=False,
+        linewidths=0,
+    )
+    axes.text(
+        1.0,
+        1.0,
+        "dot: the frame that listens",
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=8,
+        color=_MUTED,
+    )
+
+
+def _draw_wave(
+    axes: Axes, explanation: Explanation, smooth: np.ndarray, norm: Normalize, begin: float, end: float
+) -> None:
+    signal = explanation.signal
+    peak = float(np.abs(signal).max()) or 1.0
+    half = explanation.frame_seconds / 2
+    borders = np.r_[explanation.times - half, explanation.times[-1] + half]
+    axes.pcolormesh(borders, [-1.05, 1.05], smooth[None], cmap=_HEAT, norm=norm, alpha=0.75, rasterized=True)
+    # Highest and lowest sample per pixel: as many lines as the eye can see, for a clip of any length.
+    bins = min(_BINS, len(signal))
+    starts = np.linspace(0, len(signal), bins, endpoint=False).astype(int)
+    top, bottom = np.maximum.reduceat(signal, starts) / peak, np.minimum.reduceat(signal, starts) / peak
+    axes.fill_between(np.linspace(begin, end, bins), bottom, top, color=_INK, linewidth=0.3)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_yticks([])
+    axes.set_ylabel("waveform", rotation=0, ha="right", va="center")
+
+
+def _draw_spectrum(axes: Axes, explanation: Explanation, begin: float) -> None:
+    rate = explanation.rate
+    size = min(len(explanation.signal), round(0.025 * rate))
+    frequencies, times, power = spectrogram(
+        explanation.signal,
+        rate,
+        window="hann",
+        nperseg=size,
+        noverlap=min(size - 1, round(0.015 * rate)),
+        nfft=max(512, size),
+    )
+    level = 10 * np.log10(np.maximum(power, 1e-20))
+    axes.imshow(
+        level,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=level.max() - 70,
+        vmax=level.max(),
+        extent=(begin + times[0], begin + times[-1], 0, frequencies[-1] / 1000),
+        interpolation="nearest",
+    )
+    axes.set_ylabel("kHz", rotation=0, ha="right", va="center")
+
+
+def _draw_scores(axes: Axes, explanation: Explanation, smooth: np.ndarray) -> None:
+    times = explanation.times
+    axes.fill_between(times, smooth, 0, where=smooth > 0, interpolate=True, color=FOR, linewidth=0)
+    axes.fill_between(times, smooth, 0, where=smooth < 0, interpolate=True, color=AGAINST, linewidth=0)
+    axes.axhline(0, color=_INK, linewidth=0.7)
+    axes.set_ylabel("evidence\nper frame", rotation=0, ha="right", va="center")
+    axes.yaxis.set_major_locator(MaxNLocator(3))
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_probabilities(axes: Axes, explanation: Explanation) -> None:
+    order = np.argsort(-explanation.probabilities, kind="stable")[:_MOST_BARS]
+    values = explanation.probabilities[order]
+    names = [explanation.labels[i] for i in order]
+    colors = [_INK if name == explanation.label else "#bbbbbb" for name in names]
+    _bars(axes, names, values, colors, [f"{value:.2f}" for value in values])
+    axes.set_xlim(0, 1.22)
+    axes.set_title("probability", loc="left", fontsize=10)
+
+
+def _draw_groups(axes: Axes, explanation: Explanation) -> None:
+    ranked = sorted(explanation.groups.items(), key=lambda item: -abs(item[1]))[:_MOST_BARS]
+    names, values = [name for name, _ in ranked], np.array([value for _, value in ranked])
+    colors = [FOR if value > 0 else AGAINST for value in values]
+    _bars(axes, names, values, colors, [f"{value:+.2f}" for value in values])
+    reach = 1.45 * (float(np.abs(values).max()) or 1.0)
+    axes.set_xlim(-reach if (values < 0).any() else 0, reach if (values > 0).any() else 0)
+    axes.axvline(0, color=_INK, linewidth=0.7)
+    axes.set_title("evidence by descriptor", loc="left", fontsize=10)
+
+
+def _bars(axes: Axes, names: list[str], values: np.ndarray, colors: list[str], texts: list[str]) -> None:
+    axes.set_ylim(-0.6, max(len(names), _FEWEST_SLOTS) - 0.4)
+    bars = axes.barh(names, values, color=colors, height=0.68)
+    axes.bar_label(bars, labels=[text.replace("-", "−") for text in texts], padding=3, fontsize=8.5, color=_INK)
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.tick_params(left=False, labelsize=9)
+    for side in ("top", "right", "bottom", "left"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,331 @@
+"""From sound to answers: one file, many files, a folder, an array, or a table of segments."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from graphophone import audio
+from graphophone.corpora.base import Problem
+from graphophone.errors import GraphophoneError
+from graphophone.inference.bundle import Bundle, load_bundle
+from graphophone.inference.clips import Clip, Heard, hear, hear_many
+from graphophone.inference.progress import track
+
+logger = logging.getLogger(__name__)
+
+UNSURE = "unsure"
+"""Label of an answer whose confidence is below the threshold."""
+
+
+class Recognizer:
+    """Applies a trained model to sound.
+
+    Every verb returns a `pandas.DataFrame` with one row per clip and the columns `file`, `start`, `end`
+    (seconds), `label`, `confidence` (the probability of the likeliest class) and `p_<class>` for each class.
+    The row index is the position of the clip in what was given (for a table: the table's own index), so that
+    answers can be joined to it even where clips were left out. `frame.attrs["failures"]` lists the clips
+    without an answer and why, `frame.attrs["warnings"]` those whose answer deserves doubt (silent, clipped).
+
+    A clip's answer does not depend on the clips that are processed with it.
+
+    Args:
+        bundle: A loaded model folder, see `load_bundle`.
+        device: Where the network runs, `"cpu"`, `"cuda"`, ...
+        threshold: Reject option: answers whose confidence is below it get the label `"unsure"`; the
+            probabilities stay. None answers always.
+        max_duration: Longest clip in seconds; a longer one holds more than one answer and is a case for
+            `graphophone.timeline`. None takes any length: time grows with its square.
+        frames_per_batch: Most frames in the network at once, which bounds the memory; one clip is never
+            divided.
+        workers: Processes that compute features; None decides by the number of clips and processors, 0 uses
+            this process.
+        progress: Show a progress bar when there is more than one clip.
+
+    Raises:
+        GraphophoneError: If `threshold` is not in [0, 1].
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str | torch.device = "cpu",
+        threshold: float | None = None,
+        max_duration: float | None = 60.0,
+        frames_per_batch: int = 16_384,
+        workers: int | None = None,
+        progress: bool = False,
+    ) -> None:
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise GraphophoneError(f"threshold: {threshold} is not a probability; give a number from 0 to 1")
+        self.bundle = bundle
+        self.device = torch.device(device)
+        self.model = bundle.model.to(self.device).eval()
+        self.threshold = threshold
+        self.max_duration = max_duration
+        self.frames_per_batch = frames_per_batch
+        self.workers = workers
+        self.progress = progress
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | torch.device = "cpu", **options: Any) -> Recognizer:
+        """Load a model folder, the model of a run folder, or a model of the Hugging Face hub.
+
+        Args:
+            source: Folder, or hub id `owner/name` or `owner/name@revision`.
+            device: Where the network runs.
+            options: As for the class: `threshold`, `max_duration`, `workers`, ...
+
+        Raises:
+            ModelFolderError: If there is no usable model; the text names the file and the remedy.
+        """
+        return cls(load_bundle(source, device=device), device=device, **options)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names, in the order of the `p_` columns."""
+        return self.bundle.labels
+
+    def __repr__(self) -> str:
+        return f"Recognizer({self.bundle.model_name}, labels={list(self.labels)}, device={str(self.device)!r})"
+
+    def process_file(
+        self,
+        path: str | Path,
+        start: float | None = None,
+        end: float | None = None,
+        metadata: Mapping[str, float] | None = None,
+    ) -> pd.DataFrame:
+        """Answer for one file, or for a part of it.
+
+        Args:
+            path: Audio file.
+            start: First second, the beginning if None.
+            end: Last second, the end of the file if None.
+            metadata: Values of the metadata columns of the features, for example `{"spontaneous": 1}`.
+
+        Returns:
+            A table of one row.
+
+        Raises:
+            AudioError: If the file cannot be used; the text names it and the reason.
+        """
+        return self._one(Clip(0, path=str(path), start=start, end=end, metadata=dict(metadata or {})))
+
+    def process_signal(
+        self, signal: np.ndarray, rate: int, metadata: Mapping[str, float] | None = None
+    ) -> pd.DataFrame:
+        """Answer for an array.
+
+        Args:
+            signal: `[samples]` or `[channels, samples]`, float in [-1, 1] or integers of any width.
+            rate: Samples per second.
+            metadata: See `process_file`.
+
+        Returns:
+            A table of one row, whose `file` is None.
+
+        Raises:
+            AudioError: If the array cannot be used.
+        """
+        return self._one(Clip(0, signal=np.asarray(signal), rate=rate, metadata=dict(metadata or {})))
+
+    def process_files(self, paths: Iterable[str | Path]) -> pd.DataFrame:
+        """Answers for many files; a folder among them stands for every audio file below it.
+
+        Bad files never stop the others: they are named in `attrs["failures"]` and logged.
+
+        Args:
+            paths: Files and folders.
+        """
+        clips: list[Clip] = []
+        failures: list[Problem] = []
+        for path in map(Path, paths):
+            if not path.is_dir():
+                clips.append(Clip(len(clips), path=str(path)))
+                continue
+            found = audio.find_audio(path)
+            if not found:
+                failures.append(Problem(str(path), None, "no audio files in this folder"))
+            clips.extend(Clip(len(clips) + i, path=str(file)) for i, file in enumerate(found))
+        return self._many(clips, failures=failures)
+
+    def process_folder(self, folder: str | Path) -> pd.DataFrame:
+        """Answers for every audio file in a folder and the folders below it, in the order of their names.
+
+        Raises:
+            GraphophoneError: If there is no such folder.
+        """
+        if not Path(folder).is_dir():
+            raise GraphophoneError(f"{folder}: is not a folder; give a folder, or files to process_files")
+        return self.process_files([folder])
+
+    def process_table(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Answers for the rows of a table.
+
+        Args:
+            table: Columns `audio` (or `file`; a path) and, where a row is a part of a file, `start` and `end`
+                in seconds. Columns that the features take as metadata, such as `spontaneous`, are used if
+                present.
+
+        Returns:
+            Answers under the table's own index; rows that failed are absent and named in `attrs["failures"]`.
+
+        Raises:
+            GraphophoneError: If there is no column of paths.
+        """
+        column = next((name for name in ("audio", "file") if name in table.columns), None)
+        if column is None:
+            raise GraphophoneError("the table has no column 'audio' (paths of the files); add it")
+        wanted = [name for name in self.bundle.pipeline.metadata if name in table.columns]
+        clips = []
+        for position, row in enumerate(table.to_dict(orient="records")):
+            clips.append(
+                Clip(
+                    position,
+                    path=str(row[column]),
+                    start=_seconds(row.get("start")),
+                    end=_seconds(row.get("end")),
+                    metadata={name: float(row[name]) for name in wanted if not pd.isna(row[name])},
+                )
+            )
+        result = self._many(clips, rows=True)
+        attrs = result.attrs
+        result.index = table.index[result.index.to_numpy(dtype=np.int64)]
+        result.attrs = attrs
+        return result
+
+    def probabilities(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Class probabilities of clips that are frames already.
+
+        Args:
+            frames: Features as the pipeline gives them, before standardisation, each `[frames, dims]`.
+
+        Returns:
+            `[clips, classes]` float32, rows sum to one.
+        """
+        result = np.empty((len(frames), len(self.labels)), dtype=np.float32)
+        # Clips of like length together: the batches are evenly filled, the order of the answers is restored.
+        order = np.argsort([len(item) for item in frames], kind="stable")
+        batch: list[int] = []
+        held = 0
+        for position in order:
+            length = len(frames[position])
+            if batch and held + length > self.frames_per_batch:
+                result[batch] = self._forward([frames[i] for i in batch])
+                batch, held = [], 0
+            batch.append(int(position))
+            held += length
+        if batch:
+            result[batch] = self._forward([frames[i] for i in batch])
+        return result
+
+    def graph_of(self, frames: np.ndarray) -> Data:
+        """The graph that the network sees: standardised `x` `[frames, dims]` and `edge_index` `[2, edges]`."""
+        standardised = np.ascontiguousarray(self.bundle.standardizer(frames), dtype=np.float32)
+        return self.bundle.graph(Data(x=torch.from_numpy(standardised)))
+
+    def answers(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, np.ndarray | None]]:
+        """Each clip with its probabilities `[classes]`, or None for a clip that failed, in bounded memory.
+
+        Clips are collected until they fill four batches, answered together, and given back in their order.
+        """
+        pending: list[Heard] = []
+        held = 0
+        for item in heard:
+            pending.append(item)
+            held += 0 if item.frames is None else len(item.frames)
+            if held >= 4 * self.frames_per_batch or len(pending) >= 4096:
+                yield from self._answer(pending)
+                pending, held = [], 0
+        yield from self._answer(pending)
+
+    def row(self, probabilities: np.ndarray) -> dict[str, Any]:
+        """`label`, `confidence` and `p_<class>` of one clip with probabilities `[classes]`."""
+        best = int(np.argmax(probabilities))
+        confidence = float(probabilities[best])
+        sure = self.threshold is None or confidence >= self.threshold
+        return {
+            "label": self.labels[best] if sure else UNSURE,
+            "confidence": confidence,
+            **{f"p_{name}": float(p) for name, p in zip(self.labels, probabilities, strict=True)},
+        }
+
+    def table(self, rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+        """Rows as a table; `columns`, then `label`, `confidence`, `p_<class>`, also when there are no rows."""
+        numbers = ["confidence", *(f"p_{name}" for name in self.labels)]
+        frame = pd.DataFrame(rows, columns=[*columns, "label", *numbers])
+        return frame.astype(dict.fromkeys(numbers, "float64"))
+
+    def _one(self, clip: Clip) -> pd.DataFrame:
+        heard = hear(clip, self.bundle.pipeline, self.max_duration)
+        if heard.error is not None:
+            raise heard.error
+        return self._frame([(heard, self.probabilities([_frames(heard)])[0])], [])
+
+    def _many(self, clips: Sequence[Clip], *, failures: Iterable[Problem] = (), rows: bool = False) -> pd.DataFrame:
+        heard = hear_many(clips, self.bundle.pipeline, self.max_duration, workers=self.workers, total=len(clips))
+        return self._frame(
+            track(self.answers(heard), "recognising", len(clips), show=self.progress and len(clips) > 1),
+            failures,
+            numbered=rows,
+        )
+
+    def _frame(
+        self,
+        answered: Iterable[tuple[Heard, np.ndarray | None]],
+        failures: Iterable[Problem],
+        *,
+        numbered: bool = False,
+    ) -> pd.DataFrame:
+        failures, warnings = list(failures), []
+        rows: list[dict[str, Any]] = []
+        index: list[int] = []
+        for heard, probabilities in answered:
+            clip = heard.clip
+            row = clip.row if numbered else None
+            if probabilities is None:
+                failures.append(Problem(clip.name, row, heard.reason))
+                continue
+            warnings += [Problem(clip.name, row, note, severity="warning") for note in heard.notes]
+            rows.append({"file": clip.path, "start": heard.start, "end": heard.end, **self.row(probabilities)})
+            index.append(clip.row)
+        for problem in (*failures, *warnings):
+            logger.warning("%s: %s", problem.item, problem.reason)
+        frame = self.table(rows, ("file", "start", "end"))
+        frame.index = pd.Index(index, dtype="int64")
+        frame.attrs = {"failures": failures, "warnings": warnings}
+        return frame
+
+    def _answer(self, items: Sequence[Heard]) -> Iterator[tuple[Heard, np.ndarray | None]]:
+        good = [item for item in items if item.frames is not None]
+        found = iter(self.probabilities([_frames(item) for item in good])) if good else iter(())
+        for item in items:
+            yield item, None if item.frames is None else next(found)
+
+    @torch.inference_mode()
+    def _forward(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        # Each graph is built alone: a top-k choice between nearly equal similarities then never hangs on the
+        # rounding of a larger matrix product, that is, on the clips beside it.
+        batch: Any = Batch.from_data_list([self.graph_of(item) for item in frames]).to(self.device)
+        logits: Tensor = self.model(batch.x, batch.edge_index, batch.batch, len(frames))
+        return logits.float().softmax(dim=-1).cpu().numpy()
+
+
+def _frames(heard: Heard) -> np.ndarray:
+    if heard.frames is None:
+        raise ValueError(f"{heard.clip.name} has no frames")
+    return heard.frames
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None or pd.isna(value) else float(value)
