@@ -6,9 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from graphophone.corpora.base import Corpus, CorpusError, Problem
+from graphophone.corpora.checks import CheckReport, check
+from graphophone.corpora.downloads import download
 from graphophone.registry import Registry
 
-__all__ = ["CORPORA", "Corpus", "CorpusError", "Problem", "list_corpora", "load"]
+__all__ = [
+    "CORPORA",
+    "CheckReport",
+    "Corpus",
+    "CorpusError",
+    "Problem",
+    "check",
+    "download",
+    "list_corpora",
+    "load",
+]
 
 CORPORA: Registry[Corpus] = Registry(
     "corpus",

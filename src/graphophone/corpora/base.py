@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import math
 import os
@@ -32,6 +33,15 @@ SPLITS: dict[str, str] = {
     "evaluation": "test",
 }
 """Names in use for the parts of a published split, and the name each gets in a corpus table."""
+
+
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class CorpusError(GraphophoneError):
@@ -100,7 +110,7 @@ class Corpus:
         frame: pd.DataFrame,
         *,
         name: str,
-        classes: Sequence[str] | None = None,
+        classes: Sequence[str] | str | None = None,
         root: str | Path | None = None,
         rows: Sequence[int] | Literal["position"] | None = "position",
         problems: Iterable[Problem] = (),
@@ -118,8 +128,8 @@ class Corpus:
             frame: One row per item, with the columns described at :class:`Corpus`. A cell of ``labels`` is a
                 list, or text with ``;`` or ``|`` between the labels.
             name: Name of the corpus.
-            classes: Class names in order. Without it they are the labels of the table, sorted (as numbers
-                where all are whole numbers).
+            classes: Class names in order, as a list or with commas between. Without it they are the labels of
+                the table, sorted (as numbers where all are whole numbers).
             root: Folder that relative audio paths start from; the working directory without it.
             rows: Row number of each row, for messages. By default a column ``row`` where the frame has one,
                 else the position in the frame, counted from 0; None for corpora that have no rows.
@@ -251,15 +261,27 @@ def corpus_folder(root: str | Path, name: str) -> Path:
     return folder
 
 
-def visible_audio(folder: Path) -> list[Path]:
-    """Sound files below ``folder``, sorted, without hidden files, hidden folders and archive litter."""
-    from graphophone.audio import find_audio
+def read_text(path: Path, encoding: str | None = None) -> str:
+    """A text file in the encoding given, else that of its byte order mark, else UTF-8, else Windows-1252.
 
-    return [
-        path
-        for path in find_audio(folder)
-        if not any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
-    ]
+    Raises:
+        CorpusError: If it is not text, or not in that encoding.
+        OSError: If it cannot be read.
+    """
+    data = path.read_bytes()
+    if encoding is None:
+        encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
+    try:
+        if encoding is not None:
+            return data.decode(encoding)
+        if b"\0" in data:
+            raise CorpusError(f"{path}: not a text file; save it as text in UTF-8")
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            return data.decode("cp1252")
+    except (UnicodeError, LookupError) as error:
+        raise CorpusError(f"{path}: {error}; save it as text in UTF-8") from error
 
 
 def as_name(value: Any) -> str:
@@ -291,7 +313,7 @@ class _Validation:
         self,
         frame: pd.DataFrame,
         name: str,
-        classes: Sequence[str] | None,
+        classes: Sequence[str] | str | None,
         root: str | Path | None,
         rows: Sequence[int] | Literal["position"] | None,
     ) -> None:
@@ -308,6 +330,8 @@ class _Validation:
         self.rows: list[int] | None = None if rows is None else [int(row) for row in rows]
         if self.rows is not None and len(self.rows) != len(frame):
             raise ValueError(f"{len(self.rows)} row numbers for {len(frame)} rows")
+        if isinstance(classes, str):
+            classes = classes.split(",")
         self.classes = None if classes is None else tuple(as_name(label) for label in classes)
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise self.error(f"a class is named twice: {', '.join(self.classes)}")

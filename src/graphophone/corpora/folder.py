@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from graphophone.corpora.base import SPLITS, Corpus, CorpusError, Problem, corpus_folder, visible_audio
+from graphophone.audio import find_audio
+from graphophone.corpora.base import SPLITS, Corpus, CorpusError, Problem, corpus_folder
 
 
 def load(
     root: Path,
     *,
     name: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | str | None = None,
     speaker: str | None = None,
 ) -> Corpus:
-    """Read ``root/<class>/...`` sound files; the name of the first folder is the label.
+    """Read a folder of your own with one folder of recordings per class.
 
-    Where the first folders are named as the parts of a split (``train``, ``val``, ``test``, ...), the second
-    ones are the classes. Ids are paths below ``root``. Hidden files, and files whose suffix is not one of
-    sound, are passed over.
+    The name of the first folder below ``root`` is the label. Where the first folders are named as the parts
+    of a split (``train``, ``val``, ``test``, ...), the second ones are the classes. Ids are paths below
+    ``root``. Hidden files, and files whose suffix is not one of sound, are passed over.
 
     Args:
         root: The folder.
@@ -40,17 +41,13 @@ def load(
     try:
         pattern = None if speaker is None else re.compile(speaker)
     except re.error as error:
-        raise CorpusError(
-            f"corpus {name!r}: speaker={speaker!r} is not a regular expression: {error}"
-        ) from error
-    tops = [
-        entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")
-    ]
+        raise CorpusError(f"corpus {name!r}: speaker={speaker!r} is not a regular expression: {error}") from error
+    tops = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     split = bool(tops) and all(top.lower() in SPLITS for top in tops)
     depth = 2 if split else 1
 
     records, problems = [], []
-    for path in visible_audio(folder):
+    for path in find_audio(folder):
         relative = path.relative_to(folder)
         item = relative.as_posix()
         if len(relative.parts) <= depth:
@@ -65,9 +62,7 @@ def load(
                 problems.append(Problem(item, None, f"its path does not match speaker={speaker!r}"))
                 continue
             groups = match.groupdict()
-            record["speaker"] = (
-                groups.get("speaker") or (match.group(1) if pattern.groups else match.group()) or ""
-            )
+            record["speaker"] = groups.get("speaker") or (match.group(1) if pattern.groups else match.group()) or ""
         records.append(record)
     if not records:
         more = f"; the first problem: {problems[0]}" if problems else ""

@@ -8,7 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from graphophone.corpora.base import Corpus, CorpusError, Problem, corpus_folder, visible_audio
+from graphophone.audio import find_audio
+from graphophone.corpora.base import Corpus, CorpusError, Problem, corpus_folder
 
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 """In the order of the published codes 01 to 08."""
@@ -18,11 +19,11 @@ _FORM = "modality-channel-emotion-intensity-statement-repetition-actor"
 
 
 def load(root: Path, *, channel: Literal["speech", "song", "both"] = "speech") -> Corpus:
-    """Read the recordings below ``root``, in ``Actor_01`` folders as published or all in one folder.
+    """Read RAVDESS: acted speech (and song) of 24 actors, 8 emotions.
 
-    The audio-only files are taken (modality 03), WAV as published or any lossless copy of the same name.
-    Columns besides the usual: ``fold`` (0 to 5, four actors each: 1-4, 5-8, ..., 21-24), ``gender``,
-    ``intensity``, ``statement``, ``repetition``, ``channel``.
+    In ``Actor_01`` folders as published or all in one folder; the audio-only files are taken (modality 03),
+    WAV as published or any lossless copy of the same name. Columns besides the usual: ``fold`` (0 to 5, four
+    actors each: 1-4, 5-8, ..., 21-24), ``gender``, ``intensity``, ``statement``, ``repetition``, ``channel``.
 
     Args:
         root: The folder.
@@ -36,7 +37,7 @@ def load(root: Path, *, channel: Literal["speech", "song", "both"] = "speech") -
     if channels is None:
         raise CorpusError(f"corpus 'ravdess': channel={channel!r} is not one of speech, song, both")
     records, problems = [], []
-    for path in visible_audio(folder):
+    for path in find_audio(folder):
         match = _NAME.fullmatch(path.stem)
         if match is None:
             problems.append(Problem(path.name, None, f"its name is not {_FORM}, seven times two digits"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 from collections.abc import Sequence
@@ -10,17 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from graphophone.corpora.base import Corpus, CorpusError, Problem
+from graphophone.corpora.base import Corpus, CorpusError, Problem, read_text
 from graphophone.registry import did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
-_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _AS_TEXT = {"id", "audio", "text", "label", "labels", "speaker", "dialogue", "split", "start", "end", "fold"}
 
 
@@ -30,7 +22,7 @@ def load(
     file: str | None = None,
     audio_root: Path | None = None,
     name: str | None = None,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[str] | str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
     id: str | None = None,
@@ -47,7 +39,9 @@ def load(
     split: str | None = None,
     spontaneous: str | None = None,
 ) -> Corpus:
-    """Read a table with the columns of :class:`~graphophone.corpora.base.Corpus`; others are carried along.
+    """Read a table of your own (CSV, TSV, Parquet).
+
+    It has the columns of :class:`~graphophone.corpora.base.Corpus`; others are carried along.
 
     Rows in messages are line numbers of the text file, the header being line 1 (a record that spans lines
     counts where it begins), or row numbers from 0 for Parquet.
@@ -126,9 +120,7 @@ def _first_line(error: Exception) -> str:
 def _find(root: Path, file: str | None) -> Path:
     path = root / file if file else root
     if path.is_dir():
-        tables = sorted(
-            p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        )
+        tables = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
         if len(tables) != 1:
             found = f"holds {len(tables)}: {', '.join(p.name for p in tables)}" if tables else "holds none"
             raise CorpusError(f"{path} is a folder and {found}; name the table with file=NAME")
@@ -146,7 +138,7 @@ def _read_text(
     Read with the standard library instead of pandas, which tells neither the line of a record nor, one by
     one, the records of a wrong width.
     """
-    text = _decode(path, encoding)
+    text = read_text(path, encoding)
     delimiter = delimiter or _guess_delimiter(path, text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     header: list[str] | None = None
@@ -186,24 +178,6 @@ def _numbers_where_all_are(column: pd.Series) -> pd.Series:
     return column if filled.empty or numbers.isna().any() else numbers.reindex(column.index)
 
 
-def _decode(path: Path, encoding: str | None) -> str:
-    data = path.read_bytes()
-    if encoding is None:
-        marked = (name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark))
-        encoding = next(marked, None)
-    try:
-        if encoding is not None:
-            return data.decode(encoding)
-        if b"\0" in data:
-            raise CorpusError(f"{path}: not a text table; save it as CSV in UTF-8")
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return data.decode("cp1252")
-    except (UnicodeDecodeError, LookupError) as error:
-        raise CorpusError(f"{path}: {_first_line(error)}; name its encoding with encoding=NAME") from error
-
-
 def _guess_delimiter(path: Path, text: str) -> str:
     if path.suffix.lower() == ".tsv":
         return "\t"
@@ -218,16 +192,10 @@ def _rename(frame: pd.DataFrame, wanted: dict[str, str], path: Path) -> pd.DataF
     for ours, theirs in wanted.items():
         if theirs not in frame:
             hint = did_you_mean(theirs, frame.columns)
-            raise CorpusError(
-                f"{path}: no column {theirs!r}.{hint} The columns are {', '.join(frame.columns)}"
-            )
+            raise CorpusError(f"{path}: no column {theirs!r}.{hint} The columns are {', '.join(frame.columns)}")
         if theirs in renamed:
-            raise CorpusError(
-                f"{path}: the column {theirs!r} cannot be both {renamed[theirs]!r} and {ours!r}"
-            )
+            raise CorpusError(f"{path}: the column {theirs!r} cannot be both {renamed[theirs]!r} and {ours!r}")
         renamed[theirs] = ours
-    in_the_way = {
-        ours: f"original_{ours}" for ours, theirs in wanted.items() if ours != theirs and ours in frame
-    }
+    in_the_way = {ours: f"original_{ours}" for ours, theirs in wanted.items() if ours != theirs and ours in frame}
     kept = {old: new for old, new in in_the_way.items() if old not in renamed}
     return frame.rename(columns={**kept, **renamed})

@@ -1,0 +1,480 @@
+"""Looking at a corpus before any work starts: is every recording there, whole, audible, and only once?"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphophone import audio
+from graphophone.corpora.base import Corpus, Problem
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+_LONG = 300.0
+"""Seconds: a recording or segment longer than this is read in windows, so that memory stays small."""
+_WINDOW = 30.0
+_CHUNK = 16  # items that a worker gets at a time: the cost of handing over is small beside that of decoding
+_CLASSES_IN_A_ROW = 12  # more columns than these fit no screen
+_IN_THIS_PROCESS = 2 * _CHUNK  # so few items are done before other processes have started
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check` found.
+
+    Attributes:
+        corpus: The corpus without the items that have an error, with a column ``duration`` (seconds).
+        problems: All errors and warnings, those of reading the corpus first.
+        durations: Seconds of each item of ``corpus``, float64 ``[items]``; empty where the corpus has no
+            sound.
+        rates: Samples per second to number of items.
+        channels: Channels to number of items.
+        duplicates: Groups of ids whose sound is the same, sample by sample; empty where nothing was decoded.
+        gaps: Speaker to the classes of which there is no recording by that speaker.
+        notes: What a user should know of the corpus as a whole.
+        decoded: Whether the sound was decoded, or the headers read only.
+    """
+
+    corpus: Corpus
+    problems: tuple[Problem, ...]
+    durations: np.ndarray
+    rates: dict[int, int]
+    channels: dict[int, int]
+    duplicates: tuple[tuple[str, ...], ...]
+    gaps: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    decoded: bool
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Items that cannot be used."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Items that can be used and should be looked at."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+    @property
+    def ok(self) -> bool:
+        """Whether no item had to be left out."""
+        return not self.errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, JSON-able."""
+        return {
+            **self.corpus.summary(),
+            "ok": self.ok,
+            "decoded": self.decoded,
+            "duration": _spread(self.durations),
+            "rates": {str(rate): count for rate, count in self.rates.items()},
+            "channels": {str(channels): count for channels, count in self.channels.items()},
+            "duplicates": [list(group) for group in self.duplicates],
+            "gaps": {speaker: list(classes) for speaker, classes in self.gaps.items()},
+            "notes": list(self.notes),
+            "problems": [problem.to_dict() for problem in self.problems],
+        }
+
+    def render(self, console: Console | None = None, *, limit: int = 50) -> None:
+        """Print the report.
+
+        Args:
+            console: Where to; standard output by default.
+            limit: Problems of each severity that are printed; the rest is counted.
+        """
+        from rich.console import Console
+        from rich.text import Text
+
+        console = console or Console()
+        corpus, table = self.corpus, self.corpus.table
+        facts = [f"{len(corpus):,} items", f"{len(corpus.classes)} classes"]
+        if corpus.speakers is not None:
+            facts.append(f"{len(set(corpus.speakers)):,} speakers")
+        if corpus.hours is not None:
+            facts.append(f"{corpus.hours:.2f} h")
+        console.print(Text.assemble((corpus.name, "bold"), ": " + ", ".join(facts)))
+        if (spread := _spread(self.durations)) is not None:
+            console.print(
+                f"duration of an item {spread['min']:.2f} to {spread['max']:.2f} s, median {spread['median']:.2f} s; "
+                f"{_listing(self.rates, ' Hz')}; {_listing(self.channels, ' channel(s)')}"
+            )
+        for name in ("licence", "url"):
+            if getattr(corpus, name):
+                console.print(Text(f"{name} {getattr(corpus, name)}"))
+        console.print(_class_table(corpus, self.durations))
+        for column in ("split", "fold", "session"):
+            if column in table:
+                console.print(_part_table(corpus, column))
+        for note in self.notes:
+            console.print(Text(f"note: {note}"))
+        for kind, problems in (("error", self.errors), ("warning", self.warnings)):
+            if problems:
+                console.print(_problem_table(kind, problems, limit))
+        if not self.problems:
+            console.print("no problems" + ("" if self.decoded or not len(self.durations) else " in the headers"))
+
+
+def check(corpus: Corpus, *, decode: bool = True, workers: int | None = None, progress: bool = True) -> CheckReport:
+    """Look at every recording of a corpus.
+
+    One bad recording never ends the check: it becomes an error of the report. With two workers or more that
+    holds even for one that brings down the process which decodes it. An item whose sound is the same as
+    another's, sample by sample, is a warning, as are silence and clipping.
+
+    Args:
+        corpus: The corpus.
+        decode: Decode everything (about 500 times faster than real time and processor), which finds damage
+            within a file, silence, clipping and duplicates; without, only headers are read.
+        workers: Processes; with 1 the work is done in this one. Default: one per processor, or 1 for a small
+            corpus.
+        progress: Whether to show a progress bar on standard error.
+    """
+    if "audio" not in corpus.table:
+        notes = ("no column `audio`: there is no sound to check", *_notes(corpus))
+        return CheckReport(corpus, corpus.problems, np.zeros(0), {}, {}, (), _gaps(corpus), notes, decoded=False)
+    findings = _examine_all(_items(corpus), decode, workers, progress)
+    rows = corpus.table["row"].tolist() if "row" in corpus.table else [None] * len(corpus)
+    ids = corpus.table["id"].tolist()
+    found: list[Problem] = []
+    for item, row, finding in zip(ids, rows, findings, strict=True):
+        if finding.error is not None:
+            found.append(Problem(item, row, finding.error))
+        found += [Problem(item, row, reason, "warning") for reason in finding.warnings]
+    good = [i for i, finding in enumerate(findings) if finding.error is None]
+    durations = np.array([findings[i].duration for i in good], dtype=np.float64)
+    duplicates = _duplicates(findings, good)
+    found += _duplicate_problems(corpus, duplicates, rows)
+    checked = corpus.select(np.array(good, dtype=np.int64))
+    checked = dataclasses.replace(
+        checked, table=checked.table.assign(duration=durations), problems=(*corpus.problems, *found)
+    )
+    return CheckReport(
+        corpus=checked,
+        problems=checked.problems,
+        durations=durations,
+        rates=_count(findings[i].rate for i in good),
+        channels=_count(findings[i].channels for i in good),
+        duplicates=tuple(tuple(ids[i] for i in group) for group in duplicates),
+        gaps=_gaps(checked),
+        notes=_notes(checked),
+        decoded=decode,
+    )
+
+
+# ------------------------------------------------------------------------------------------- one recording
+
+
+@dataclass(frozen=True)
+class _Item:
+    path: str
+    start: float | None
+    end: float | None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is known of one item; ``digest`` is that of its samples."""
+
+    duration: float = 0.0
+    rate: int = 0
+    channels: int = 0
+    digest: bytes | None = None
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def _items(corpus: Corpus) -> list[_Item]:
+    table = corpus.table
+    columns = [table[name].tolist() if name in table else [None] * len(table) for name in ("start", "end")]
+    bounds = [[None if value is None or np.isnan(value) else value for value in column] for column in columns]
+    return [_Item(*fields) for fields in zip(table["audio"].tolist(), *bounds, strict=True)]
+
+
+def _examine(item: _Item, decode: bool) -> _Finding:
+    """Everything about one recording; never raises."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            finding = _read(item, decode)
+        said = [str(w.message) for w in caught if issubclass(w.category, audio.AudioWarning)]
+        return dataclasses.replace(
+            finding, warnings=(*finding.warnings, *(text.removeprefix(f"{item.path}: ") for text in said))
+        )
+    except audio.AudioError as error:
+        return _Finding(error=error.text)
+    except Exception as error:  # whatever a library makes of a damaged file must not end the check
+        return _Finding(error=f"cannot be decoded ({type(error).__name__}: {error}); leave it out")
+
+
+def _read(item: _Item, decode: bool) -> _Finding:
+    header = audio.info(item.path)
+    start = item.start or 0.0
+    end = header.duration if item.end is None else item.end
+    if end - start <= _LONG and decode:
+        wave = audio.load(item.path, rate=None, start=item.start, end=item.end)
+        silent = "silent" in wave.notes
+        digest = hashlib.blake2b(wave.signal.tobytes(), key=b"%d" % wave.rate).digest()
+        return _Finding(wave.duration, header.rate, header.channels, None if silent else digest)
+    if start >= header.duration or end > header.duration + audio.SHORTEST:
+        raise audio.AudioError(
+            item.path,
+            "bad segment",
+            f"segment {start:g} to {end:g} s does not lie in a recording of {header.duration:.3f} s; "
+            "correct start and end",
+        )
+    end = min(end, header.duration)
+    if end - start < audio.SHORTEST:
+        raise audio.AudioError(
+            item.path, "too short", f"{1000 * (end - start):.1f} ms are less than one frame; leave it out"
+        )
+    finding = _Finding(end - start, header.rate, header.channels)
+    return _read_long(item, start, end, finding) if decode else finding
+
+
+def _read_long(item: _Item, start: float, end: float, finding: _Finding) -> _Finding:
+    """Decode a long recording piece by piece; it is silent only if every piece is."""
+    digest = hashlib.blake2b(key=b"%d" % finding.rate)
+    silent, odd = True, {}
+    edges = [*np.arange(start, end, _WINDOW).tolist(), end]
+    for first, last in pairwise(edges):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", audio.AudioWarning)
+            wave = audio.load(item.path, rate=None, start=first, end=last, min_duration=0.0)
+        digest.update(wave.signal.tobytes())
+        silent &= "silent" in wave.notes
+        odd.update({note: first for note in wave.notes if note != "silent" and note not in odd})
+    reasons = [f"{note}, first after {second:.0f} s; check the recording" for note, second in odd.items()]
+    if silent:
+        reasons.append("silent from beginning to end; check the recording")
+    return dataclasses.replace(finding, digest=None if silent else digest.digest(), warnings=tuple(reasons))
+
+
+# ------------------------------------------------------------------------------------------- all recordings
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    try:
+        return max(1, len(os.sched_getaffinity(0)))
+    except AttributeError:  # not on macOS and Windows
+        return max(1, os.cpu_count() or 1)
+
+
+def _examine_all(items: Sequence[_Item], decode: bool, workers: int | None, progress: bool) -> list[_Finding]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if workers is None:
+        workers = 1 if len(items) <= _IN_THIS_PROCESS else _processors()
+    columns = (TextColumn("checking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    findings: dict[int, _Finding] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task("checking", total=len(items))
+        for index, finding in _run(items, decode, workers):
+            findings[index] = finding
+            bar.advance(task)
+    return [findings[index] for index in range(len(items))]
+
+
+def _run(items: Sequence[_Item], decode: bool, workers: int) -> Iterator[tuple[int, _Finding]]:
+    """Findings with the index of their item, in the order in which they are ready."""
+    todo = [list(range(i, min(i + _CHUNK, len(items)))) for i in range(0, len(items), _CHUNK)]
+    if workers <= 1:
+        yield from ((i, _examine(items[i], decode)) for chunk in todo for i in chunk)
+        return
+    while todo:
+        under_way: dict[int, list[int]] = {}
+        try:
+            yield from _parallel(items, todo, decode, workers, under_way)
+            return
+        except BrokenProcessPool:  # a process died: of what was under way, find out which item it was
+            todo = [chunk for number, chunk in enumerate(todo) if number not in under_way]
+        for index in (i for chunk in under_way.values() for i in chunk):
+            yield index, _examine_alone(items[index], decode)
+
+
+def _parallel(
+    items: Sequence[_Item], todo: Sequence[list[int]], decode: bool, workers: int, under_way: dict[int, list[int]]
+) -> Iterator[tuple[int, _Finding]]:
+    """Examine chunks in processes.
+
+    ``under_way`` gets every chunk that was handed out; the items of one that is back are taken out of it.
+    """
+    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+
+    def tasks() -> Iterator[object]:
+        for number, chunk in enumerate(todo):
+            under_way[number] = chunk
+            yield delayed(_examine_chunk)(number, [items[i] for i in chunk], decode)
+
+    pool = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, inner_max_num_threads=1)
+    for number, findings in pool(tasks()):
+        chunk = under_way[number]
+        under_way[number] = []
+        yield from zip(chunk, findings, strict=True)
+
+
+def _examine_chunk(number: int, items: Sequence[_Item], decode: bool) -> tuple[int, list[_Finding]]:
+    return number, [_examine(item, decode) for item in items]
+
+
+def _examine_alone(item: _Item, decode: bool) -> _Finding:
+    """One item in a process in which no other is at risk."""
+    try:
+        return next(finding for _, finding in _parallel([item], [[0]], decode, 2, {}))
+    except BrokenProcessPool:
+        return _Finding(error="its decoding brings the process down; leave it out or convert it to 16-bit WAV")
+
+
+# ------------------------------------------------------------------------------------------- the whole corpus
+
+
+def _duplicates(findings: Sequence[_Finding], good: Iterable[int]) -> list[list[int]]:
+    """Groups of items whose samples are the same, in order of their first item."""
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for index in good:
+        digest = findings[index].digest
+        if digest is not None:
+            groups[digest].append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _duplicate_problems(corpus: Corpus, groups: Iterable[list[int]], rows: Sequence[int | None]) -> list[Problem]:
+    table = corpus.table
+    problems = []
+    for first, *others in groups:
+        at = "" if rows[first] is None else f" (row {rows[first]})"
+        for other in others:
+            reason = f"the same sound as {table['id'].iloc[first]!r}{at}"
+            for column in ("label", "labels", "speaker", "split", "fold", "session"):
+                if column in table and (there := table[column].iloc[first]) != (here := table[column].iloc[other]):
+                    reason += f"; {column} {there} there, {here} here"
+            problems.append(Problem(table["id"].iloc[other], rows[other], reason, "warning"))
+    return problems
+
+
+def _gaps(corpus: Corpus) -> dict[str, tuple[str, ...]]:
+    """Speaker to the classes without a recording by that speaker; speakers who have all are left out."""
+    if corpus.speakers is None:
+        return {}
+    targets = corpus.targets if corpus.multi_label else np.eye(len(corpus.classes), dtype=int)[corpus.targets]
+    has: dict[str, np.ndarray] = {}
+    for speaker, row in zip(corpus.speakers, targets, strict=True):
+        has[speaker] = row > 0 if speaker not in has else has[speaker] | (row > 0)
+    return {
+        speaker: tuple(label for label, there in zip(corpus.classes, has[speaker], strict=True) if not there)
+        for speaker in sorted(has)
+        if not has[speaker].all()
+    }
+
+
+def _notes(corpus: Corpus) -> tuple[str, ...]:
+    table, notes = corpus.table, []
+    counts = corpus.class_counts()
+    if len(corpus.classes) < 2:
+        notes.append("fewer than two classes: there is nothing to tell apart")
+    for label, count in zip(corpus.classes, counts.tolist(), strict=True):
+        if count < 2:
+            notes.append(f"class {label!r} has {'one item' if count else 'no item'}")
+    if corpus.speakers is None:
+        notes.append("no column `speaker`: results will not tell how well unknown voices are recognised")
+        return tuple(notes)
+    lacking = len(_gaps(corpus))
+    if lacking:
+        everyone = table["speaker"].nunique()
+        notes.append(f"{lacking} of {everyone} speakers have no recording of at least one class")
+    for column in ("split", "fold", "session"):
+        if column in table:
+            several = table.groupby("speaker")[column].nunique()
+            shared = several[several > 1].index.tolist()
+            if shared:
+                names = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
+                notes.append(f"{len(shared)} speakers are in more than one {column} ({names})")
+    return tuple(notes)
+
+
+def _count(values: Iterable[int]) -> dict[int, int]:
+    return dict(sorted(Counter(values).items()))
+
+
+def _spread(durations: np.ndarray) -> dict[str, float] | None:
+    if not len(durations):
+        return None
+    return {
+        "total_hours": float(durations.sum() / 3600),
+        "min": float(durations.min()),
+        "median": float(np.median(durations)),
+        "max": float(durations.max()),
+    }
+
+
+# ------------------------------------------------------------------------------------------- tables to look at
+
+
+def _listing(counts: dict[int, int], unit: str) -> str:
+    return ", ".join(f"{value:,}{unit} ({count:,})" for value, count in counts.items())
+
+
+def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
+    from rich.table import Table
+
+    table = Table("class", box=None)
+    for column in ("items", "%", "minutes", "speakers"):
+        table.add_column(column, justify="right")
+    targets = corpus.targets
+    for index, (label, count) in enumerate(zip(corpus.classes, corpus.class_counts().tolist(), strict=True)):
+        chosen = targets[:, index] > 0 if corpus.multi_label else targets == index
+        table.add_row(
+            label,
+            f"{count:,}",
+            f"{100 * count / max(1, len(corpus)):.1f}",
+            f"{durations[chosen].sum() / 60:.1f}" if len(durations) else "",
+            f"{corpus.table['speaker'][chosen].nunique():,}" if corpus.speakers is not None else "",
+        )
+    return table
+
+
+def _part_table(corpus: Corpus, column: str) -> Table:
+    from rich.table import Table
+
+    table = Table(column, box=None)
+    by_class = len(corpus.classes) <= _CLASSES_IN_A_ROW
+    for name in ("items", "speakers", *(corpus.classes if by_class else ())):
+        table.add_column(name, justify="right", overflow="fold")
+    targets = corpus.targets
+    for value in sorted(corpus.table[column].unique().tolist()):
+        chosen = (corpus.table[column] == value).to_numpy()
+        speakers = corpus.table["speaker"][chosen].nunique() if corpus.speakers is not None else ""
+        part = targets[chosen]
+        counts = part.sum(axis=0) if corpus.multi_label else np.bincount(part, minlength=len(corpus.classes))
+        cells = [f"{count:,}" for count in counts] if by_class else []
+        table.add_row(str(value), f"{chosen.sum():,}", str(speakers), *cells)
+    return table
+
+
+def _problem_table(kind: str, problems: Sequence[Problem], limit: int) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    left_out = " (left out)" if kind == "errors" else ""
+    table = Table(title=f"{len(problems):,} {kind}{left_out}", title_justify="left", box=None, title_style="bold")
+    table.add_column("row", justify="right")
+    table.add_column("item", overflow="fold")
+    table.add_column("reason", overflow="fold")
+    for problem in problems[:limit]:
+        table.add_row("" if problem.row is None else str(problem.row), Text(problem.item), Text(problem.reason))
+    if len(problems) > limit:
+        table.add_row("", "...", f"{len(problems) - limit:,} more")
+    return table
