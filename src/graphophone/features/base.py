@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -90,11 +91,15 @@ class Extractor(ABC):
         """
         self.backend()
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Stable hash of name, configuration, implementation version and :meth:`backend`.
 
-        Two extractors with the same fingerprint give the same numbers; the cache rests on it.
+        Two extractors with the same fingerprint give the same numbers; the cache rests on it. It is worked out
+        once: an extractor does not change after construction.
+
+        Raises:
+            MissingDependencyError: If an optional package is missing, whose version would be part of it.
         """
         return stable_hash(
             {

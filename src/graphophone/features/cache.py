@@ -35,7 +35,7 @@ import time
 import uuid
 import warnings
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -369,23 +369,21 @@ class FeatureCache:
                         f"SELECT path, size, mtime_ns, digest FROM files WHERE path IN ({marks})",  # noqa: S608
                         block,
                     )
-                    found.update(
-                        (path, digest) for path, size, mtime, digest in rows if stamps[path] == (size, mtime)
-                    )
+                    found.update((path, digest) for path, size, mtime, digest in rows if stamps[path] == (size, mtime))
         except sqlite3.Error as error:
             self._forget(error)
             return {}
         return found
 
-    def remember_digests(self, digests: Iterable[tuple[str, FileStamp, str]]) -> None:
-        """Remember content hashes: `(absolute path, stamp taken before reading, hash)`.
+    def remember_digests(self, digests: Mapping[str, tuple[FileStamp, str]]) -> None:
+        """Remember content hashes: absolute path to the stamp taken before reading, and the hash.
 
         One transaction in SQLite's write-ahead mode: a kill leaves the table as it was before. Files modified
         within the last two seconds are not remembered, since a further change might not show in their time
         stamp.
         """
         limit = time.time_ns() - int(_SETTLED_SECONDS * 1e9)
-        rows = [(path, size, mtime, digest) for path, (size, mtime), digest in digests if mtime < limit]
+        rows = [(path, size, mtime, digest) for path, ((size, mtime), digest) in digests.items() if mtime < limit]
         if not rows:
             return
         try:

@@ -2,30 +2,43 @@
 
 The workers are joblib's (loky): fresh processes, so that threads of PyTorch or of a BLAS in the parent cannot
 deadlock them; which do not run the user's script again, so that it needs no ``if __name__ == "__main__"``;
-and whose sudden death is noticed. They leave by themselves a few seconds after a killed parent.
+and whose sudden death is noticed. They leave when their parent is killed.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import pickle
+import threading
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from graphophone.errors import GraphophoneError, MissingDependencyError
-from graphophone.features.base import Extractor
+from graphophone.features.base import Extractor, FeatureError
 from graphophone.features.cache import CacheError, Entry, FeatureCache, FileStamp, content_hash, file_stamp
+
+#: Size and time of modification of a file, and the hash of its content.
+Digest = tuple[FileStamp, str]
 
 #: A chunk of work: enough to hide what handing it over costs, little enough for a lively progress bar.
 _CHUNK_SECONDS = 60.0
 _CHUNK_ITEMS = 32
 # What a byte of audio is worth in seconds of 16-bit mono at 16 kHz; only to make chunks of similar size.
 _SECONDS_PER_BYTE = 1 / 32000
+# Idle workers leave after this long; their memory is wanted for training.
 _IDLE_SECONDS = 10
+# Starting a process takes about as long as extracting features from so many seconds of audio.
+_WORTH_A_PROCESS = 60.0
+# So many deaths without any success, and it is not the recordings.
+_HOPELESS = 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,7 @@ class Outcome:
         duration: Seconds of audio.
         notes: What is odd about the recording: ``"silent"``, ``"clipped"``.
         cached: They were there already.
-        digest: `(path, stamp, content hash)` of the file, if it was read to learn the hash.
+        digest: `(path, stamp and content hash)` of the file, if it was read to learn the hash.
         damage: What was wrong with the entry that had to be replaced.
     """
 
@@ -68,7 +81,7 @@ class Outcome:
     duration: float = 0.0
     notes: tuple[str, ...] = ()
     cached: bool = False
-    digest: tuple[str, FileStamp, str] | None = None
+    digest: tuple[str, Digest] | None = None
     damage: str = ""
 
 
@@ -79,37 +92,34 @@ class Job:
     Attributes:
         extractor: Computes the features.
         cache: Keeps them; None: they are returned.
-        digests: Content hashes known beforehand, by path; only those of the chunk are sent along.
+        digests: Content hashes known beforehand; only those of the chunk are sent along.
     """
 
     extractor: Extractor
     cache: FeatureCache | None
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: Mapping[str, Digest] = field(default_factory=dict)
 
 
-def from_entry(index: int, entry: Entry, digest: tuple[str, FileStamp, str] | None = None) -> Outcome:
+def from_entry(index: int, entry: Entry, digest: tuple[str, Digest] | None = None) -> Outcome:
     """The outcome of an item found in the cache."""
     notes = tuple(filter(None, entry.metadata["notes"].split(",")))
     duration = float(entry.metadata["duration"])
     return Outcome(index, entry=entry, duration=duration, notes=notes, cached=True, digest=digest)
 
 
-def work(job: Job, items: Sequence[Item]) -> list[Outcome]:
-    """Features of a few items, one after the other (runs in a worker)."""
-    outcomes = []
-    hashed: dict[str, tuple[str, FileStamp, str]] = {}
+def work(job: Job, items: Iterable[Item]) -> Iterator[Outcome]:
+    """Features of items, one after the other (in a worker, or without any in the calling process)."""
+    hashed: dict[str, Digest] = {}
     for item in items:
         try:
-            outcomes.append(_one(job, item, hashed))
-        except MissingDependencyError:
-            raise
-        except CacheError:
+            outcome = _one(job, item, hashed)
+        except (MissingDependencyError, CacheError):  # would befall every item
             raise
         except (GraphophoneError, OSError) as error:
-            outcomes.append(Outcome(item.index, error=_line(error)))
+            outcome = Outcome(item.index, error=_line(error))
         except Exception as error:  # one recording's failure, of whatever kind, must not end the others'
-            outcomes.append(Outcome(item.index, error=_line(error, item.path)))
-    return outcomes
+            outcome = Outcome(item.index, error=_line(error, item.path))
+        yield outcome
 
 
 def _line(error: BaseException, path: str | None = None) -> str:
@@ -117,25 +127,20 @@ def _line(error: BaseException, path: str | None = None) -> str:
     return text if path is None else f"{path}: {type(error).__name__}: {text}"
 
 
-def _one(job: Job, item: Item, hashed: dict[str, tuple[str, FileStamp, str]]) -> Outcome:
+def _one(job: Job, item: Item, hashed: dict[str, Digest]) -> Outcome:
     from graphophone import audio
 
-    place, damage = None, ""
+    place, known, learned, damage = None, None, None, ""
     if job.cache is not None:
-        digest = job.digests.get(item.path)
-        if digest is None:
-            if item.path not in hashed:
-                stamp = _existing_stamp(item.path)
-                digest = content_hash(item.path)
-                if file_stamp(item.path) == stamp:
-                    hashed[item.path] = (item.path, stamp, digest)
-            else:
-                digest = hashed[item.path][2]
-        place = job.cache.path(job.extractor, digest, item.start, item.end)
+        known = hashed.get(item.path) or job.digests.get(item.path)
+        if known is None or known[0] != _stamp(item.path):
+            known = hashed[item.path] = _digest(item.path)
+            learned = (item.path, known)
+        place = job.cache.path(job.extractor, known[1], item.start, item.end)
         # Another process may have been here since the call began.
         entry, damage = job.cache.look_up(place)
         if entry is not None:
-            return from_entry(item.index, entry, hashed.get(item.path))
+            return from_entry(item.index, entry, learned)
     with warnings.catch_warnings():
         # Silence and clipping come back as notes; a line on standard error per file would drown them.
         warnings.simplefilter("ignore", audio.AudioWarning)
@@ -145,9 +150,12 @@ def _one(job: Job, item: Item, hashed: dict[str, tuple[str, FileStamp, str]]) ->
     except MissingDependencyError:
         raise
     except GraphophoneError as error:
-        raise GraphophoneError(f"{item.path}: {error}") from error
-    if job.cache is None or place is None:
+        raise FeatureError(f"{item.path}: {error}") from error
+    if job.cache is None or place is None or known is None:
         return Outcome(item.index, array=features, duration=wave.duration, notes=wave.notes)
+    if _stamp(item.path) != known[0]:
+        # Otherwise the features of the new content would be kept under the hash of the old.
+        raise FeatureError(f"{item.path}: it was changed while it was read; run this again")
     metadata = {
         "extractor": job.extractor.name,
         "fingerprint": job.extractor.fingerprint,
@@ -160,31 +168,43 @@ def _one(job: Job, item: Item, hashed: dict[str, tuple[str, FileStamp, str]]) ->
         entry=entry,
         duration=wave.duration,
         notes=wave.notes,
-        digest=hashed.get(item.path),
+        digest=learned,
         damage=damage,
     )
 
 
-def _existing_stamp(path: str) -> FileStamp:
+def _digest(path: str) -> Digest:
+    """Stamp, taken before reading, and content hash of an audio file.
+
+    Raises:
+        AudioError: If it cannot be read.
+    """
     from graphophone import audio
 
+    if not Path(path).is_file():  # a pipe would be read for ever
+        audio.info(path)
     try:
-        return file_stamp(path)
-    except FileNotFoundError:
-        audio.info(path)  # says what is missing in the words of every other reading error
+        return file_stamp(path), content_hash(path)
+    except OSError:
+        audio.info(path)  # says what is wrong in the words of every other reading error
         raise
 
 
-def chunks(items: Iterable[Item], stamps: dict[str, FileStamp]) -> list[list[Item]]:
-    """Items in order, in chunks of about a minute of audio (by segment length, else by file size)."""
+def _stamp(path: str) -> FileStamp | None:
+    try:
+        return file_stamp(path)
+    except OSError:
+        return None
+
+
+def chunks(items: Sequence[Item], stamps: Mapping[str, FileStamp], workers: int) -> list[list[Item]]:
+    """Items in order, in chunks of about a minute of audio; of less where that leaves workers without any."""
+    costs = [_cost(item, stamps) for item in items]
+    limit = min(_CHUNK_SECONDS, sum(costs) / (4 * workers))
     result: list[list[Item]] = []
     seconds = math.inf
-    for item in items:
-        if item.end is not None:
-            cost = item.end - (item.start or 0.0)
-        else:
-            cost = stamps.get(item.path, (0, 0))[0] * _SECONDS_PER_BYTE
-        if seconds + cost > _CHUNK_SECONDS or len(result[-1]) >= _CHUNK_ITEMS:
+    for item, cost in zip(items, costs, strict=True):
+        if seconds + cost > limit or len(result[-1]) >= _CHUNK_ITEMS:
             result.append([])
             seconds = 0.0
         result[-1].append(item)
@@ -192,7 +212,20 @@ def chunks(items: Iterable[Item], stamps: dict[str, FileStamp]) -> list[list[Ite
     return result
 
 
-def run(job: Job, items: Sequence[Item], stamps: dict[str, FileStamp], workers: int) -> Iterator[Outcome]:
+def _cost(item: Item, stamps: Mapping[str, FileStamp]) -> float:
+    """Seconds of audio, by the length of the segment, or guessed from the size of the file."""
+    if item.end is not None:
+        return max(item.end - (item.start or 0.0), 0.0)
+    return stamps.get(item.path, (0, 0))[0] * _SECONDS_PER_BYTE
+
+
+def sensible_workers(items: Sequence[Item], stamps: Mapping[str, FileStamp]) -> int:
+    """One process per processor; fewer for so little audio that starting them takes longer than the work."""
+    seconds = sum(_cost(item, stamps) for item in items)
+    return max(1, min(_processors(), round(seconds / _WORTH_A_PROCESS)))
+
+
+def run(job: Job, items: Sequence[Item], stamps: Mapping[str, FileStamp], workers: int) -> Iterator[Outcome]:
     """Outcomes of all items, in the order in which they are ready.
 
     A worker process that dies (a crash inside a native library, the kernel short of memory) costs the one
@@ -203,35 +236,60 @@ def run(job: Job, items: Sequence[Item], stamps: dict[str, FileStamp], workers: 
         items: With what.
         stamps: Size and time of modification of their files, as far as known.
         workers: Processes; with 1 the work is done in this one.
+
+    Raises:
+        CacheError: If the cache cannot be written.
+        FeatureError: If no worker process survives, or the extractor cannot be sent to one.
     """
-    todo = chunks(items, stamps)
+    todo = chunks(items, stamps, max(workers, 1))
     if workers <= 1:
         for chunk in todo:
-            for item in chunk:
-                yield from work(job, [item])
+            yield from work(job, chunk)
         return
+    lived, died = False, 0
     while todo:
         started: dict[int, list[Item]] = {}
         try:
-            yield from _parallel(job, todo, started, workers)
+            for outcome in _parallel(job, todo, started, workers):
+                lived = True
+                yield outcome
             return
         except BrokenProcessPool:
             todo = todo[len(started) :]
-        suspects = [item for number in sorted(started) for item in started[number]]
-        for item in suspects:
-            yield from _alone(job, item)
+        for item in [item for number in sorted(started) for item in started[number]]:
+            try:
+                (outcome,) = _parallel(job, [[item]], {}, 2)
+                lived = True
+            except BrokenProcessPool:
+                died += 1
+                if not lived and died >= _HOPELESS:
+                    raise FeatureError(
+                        f"{job.extractor.name}: every worker process died; try workers=1 to see why"
+                    ) from None
+                outcome = Outcome(
+                    item.index,
+                    error=f"{item.path}: the process died extracting its features (out of memory, or a crash "
+                    "in a library); leave it out or convert it to 16-bit WAV",
+                )
+            yield outcome
 
 
-def _parallel(
-    job: Job, todo: Sequence[list[Item]], started: dict[int, list[Item]], workers: int
-) -> Iterator[Outcome]:
-    """Run chunks in processes; ``started`` tells at any time which were handed out and are not back."""
+def _parallel(job: Job, todo: Sequence[list[Item]], started: dict[int, list[Item]], workers: int) -> Iterator[Outcome]:
+    """Run chunks in processes; ``started`` tells at any time which were handed out and are not back.
+
+    Raises:
+        BrokenProcessPool: If a process died.
+    """
     from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
+
+    parent = os.getpid()
 
     def tasks() -> Iterator[object]:
         for number, chunk in enumerate(todo):
             started[number] = chunk
-            yield delayed(_numbered)(number, _share(job, chunk), chunk)
+            digests = {item.path: job.digests[item.path] for item in chunk if item.path in job.digests}
+            yield delayed(_in_worker)(parent, number, Job(job.extractor, job.cache, digests), chunk)
 
     pool = Parallel(
         n_jobs=workers,
@@ -243,31 +301,38 @@ def _parallel(
         idle_worker_timeout=_IDLE_SECONDS,
         inner_max_num_threads=1,
     )
-    for number, outcomes in pool(tasks()):
-        started[number] = []
-        yield from outcomes
-
-
-def _alone(job: Job, item: Item) -> list[Outcome]:
-    """One item with no other at risk."""
-    started: dict[int, list[Item]] = {}
     try:
-        return list(_parallel(job, [[item]], started, workers=2))
-    except BrokenProcessPool:
-        reason = "the process died while extracting its features (out of memory, or a crash in a library)"
-        return [Outcome(item.index, error=f"{item.path}: {reason}; leave it out or convert it to 16-bit WAV")]
+        for number, outcomes in pool(tasks()):
+            started[number] = []
+            yield from outcomes
+    except TerminatedWorkerError:
+        raise
+    except (BrokenProcessPool, pickle.PicklingError) as error:
+        raise FeatureError(
+            f"{job.extractor.name}: the extractor cannot be sent to worker processes ({_line(error)}); define it "
+            "in a module that can be imported, or use workers=1"
+        ) from error
 
 
-def _share(job: Job, chunk: Sequence[Item]) -> Job:
-    digests = {item.path: job.digests[item.path] for item in chunk if item.path in job.digests}
-    return Job(job.extractor, job.cache, digests)
+def _in_worker(parent: int, number: int, job: Job, items: Sequence[Item]) -> tuple[int, list[Outcome]]:
+    _leave_with(parent)
+    return number, list(work(job, items))
 
 
-def _numbered(number: int, job: Job, items: Sequence[Item]) -> tuple[int, list[Outcome]]:
-    return number, work(job, items)
+@functools.cache
+def _leave_with(parent: int) -> None:
+    """End this worker when its parent is gone (killed): nobody would take what it makes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if os.getppid() == parent:  # not on Windows, where a worker leaves once it has been idle for a while
+        threading.Thread(target=watch, daemon=True).start()
 
 
-def default_workers() -> int:
+def _processors() -> int:
     """Processors that this process may use."""
     try:
         return max(1, len(os.sched_getaffinity(0)))

@@ -22,10 +22,11 @@ class Fbank(Extractor):
     recipes are ``num_mel_bins=80, window="povey", scale="int16"``.
 
     **Scaling.** Values are natural logarithms of band *power*, not below ``log(1.19e-7) = -15.9``. With
-    ``scale="unit"`` the signal is taken in [-1, 1], so speech lies at about -12 to 2; with ``scale="int16"``
-    it is multiplied by 32768 first, as Kaldi reads it, which adds ``2 log(32768) = 20.8`` to every value
-    above the floor. No mean is subtracted and nothing is divided: that is the standardiser's work. (AST then
-    takes ``(x + 4.27) / (2 * 4.57)`` on AudioSet.)
+    ``scale="unit"`` the signal is taken in [-1, 1], so that speech lies between that floor and about 5; the
+    upper bands of quiet recordings are often at the floor. With ``scale="int16"`` the signal is multiplied by
+    32768 first, as Kaldi reads it, which adds ``2 log(32768) = 20.8`` and leaves only digital silence at the
+    floor. No mean is subtracted and nothing is divided: that is the standardiser's work. (AST then takes ``(x
+    + 4.27) / (2 * 4.57)`` on AudioSet.)
 
     `N` samples give ``1 + (N - window) // hop`` frames (only whole windows); shorter signals are padded with
     zeros to one window. Cost: about 1/700 of real time on one core.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import math
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from graphophone.corpora.base import Corpus, Problem
 
 DecimateMode = Literal["mean", "pick"]
+
+# Seconds between two notes of which files have been read: what a kill loses is read again.
+_REMEMBER_SECONDS = 5.0
 
 
 def decimate(frames: np.ndarray, factor: int, mode: DecimateMode = "mean") -> np.ndarray:
@@ -44,6 +50,36 @@ def decimate(frames: np.ndarray, factor: int, mode: DecimateMode = "mean") -> np
     return (sums / counts[:, None]).astype(np.float32)
 
 
+def average_windows(frames: np.ndarray, window: float, phase: float = 0.0) -> np.ndarray:
+    """Means over consecutive windows whose length and beginning need not be whole frames.
+
+    This is what a random tempo and a random grid of a training utterance are made of: a window of 8.8 frames in place
+    of 8 gives the frames of a recording spoken 1.1 times as fast. Frames count with the share that a window covers.
+    Cost: O(frames x dims), from one cumulative sum.
+
+    Args:
+        frames: `[frames, dims]`.
+        window: Frames that become one, above 0.
+        phase: Frames before the first window, in [0, window).
+
+    Returns:
+        `[about (frames - phase) / window, dims]` float32; a last window of less than half its length is dropped,
+        but one window always remains.
+    """
+    count = len(frames)
+    edges = np.arange(phase, count + 1e-9, window)
+    if len(edges) and count - edges[-1] >= window / 2:
+        edges = np.append(edges, count)
+    if len(edges) < 2:
+        edges = np.array([0.0, count])
+    sums = np.zeros((count + 1, frames.shape[1]))
+    np.cumsum(frames, axis=0, dtype=np.float64, out=sums[1:])
+    whole = np.floor(edges).astype(np.int64)
+    share = (edges - whole)[:, None]
+    at = sums[whole] * (1 - share) + sums[np.minimum(whole + 1, count)] * share
+    return (np.diff(at, axis=0) / np.diff(edges)[:, None]).astype(np.float32)
+
+
 class FeaturePipeline:
     """From a signal to the matrix a model sees: extractor, decimation, metadata columns.
 
@@ -53,6 +89,8 @@ class FeaturePipeline:
         extractor: Computes the acoustic features.
         decimate: Frames that become one (:func:`decimate`); the hop grows with it.
         decimate_mode: ``"mean"`` or ``"pick"``.
+        relative: Append each acoustic column once more, less its mean over the utterance: how the voice moves
+            beside where it is. A recording's own mean needs no other recording and no speaker.
         metadata: Numeric corpus columns to append to every frame, for example ``("spontaneous",)``. Where an
             item has no value (no such column, empty, NaN) it is 0.
 
@@ -64,7 +102,8 @@ class FeaturePipeline:
 
     Shapes:
         - **signal:** `[samples]`
-        - **output:** `[ceil(frames / decimate), acoustic_dims + len(metadata)]` float32
+        - **output:** `[ceil(frames / decimate), acoustic_dims + len(metadata)]` float32, where ``acoustic_dims``
+          is the extractor's number of columns, twice that with ``relative``
     """
 
     def __init__(
@@ -73,6 +112,7 @@ class FeaturePipeline:
         *,
         decimate: int = 1,
         decimate_mode: DecimateMode = "mean",
+        relative: bool = False,
         metadata: Sequence[str] = (),
     ) -> None:
         if isinstance(metadata, str):
@@ -90,17 +130,19 @@ class FeaturePipeline:
         self.extractor = extractor
         self.decimate = decimate
         self.decimate_mode: DecimateMode = decimate_mode
+        self.relative = bool(relative)
         self.metadata = tuple(metadata)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, acoustic ones first."""
-        return self.extractor.columns + self.metadata
+        moving = tuple(f"{name}_relative" for name in self.extractor.columns) if self.relative else ()
+        return self.extractor.columns + moving + self.metadata
 
     @property
     def acoustic_dims(self) -> int:
         """Number of columns that come from the signal; the metadata columns follow them."""
-        return self.extractor.dims
+        return self.extractor.dims * (2 if self.relative else 1)
 
     @property
     def dims(self) -> int:
@@ -117,9 +159,7 @@ class FeaturePipeline:
         """Sampling rate in hertz that the features are computed at."""
         return self.extractor.rate
 
-    def __call__(
-        self, signal: np.ndarray, rate: int, metadata: Mapping[str, float] | None = None
-    ) -> np.ndarray:
+    def __call__(self, signal: np.ndarray, rate: int, metadata: Mapping[str, float] | None = None) -> np.ndarray:
         """Features of one signal.
 
         Args:
@@ -137,21 +177,31 @@ class FeaturePipeline:
         row = np.array([_number(values.get(name)) for name in self.metadata], dtype=np.float32)
         return self.finish(self.extractor(signal, rate), row)
 
-    def finish(self, raw: np.ndarray, metadata: np.ndarray) -> np.ndarray:
-        """What follows extraction: decimation and metadata columns.
+    def finish(
+        self, raw: np.ndarray, metadata: np.ndarray, *, window: float | None = None, phase: float = 0.0
+    ) -> np.ndarray:
+        """What follows extraction: decimation, relative and metadata columns.
 
         Args:
-            raw: The extractor's output, `[frames, acoustic_dims]` or `[acoustic_dims]`.
+            raw: The extractor's output, `[frames, extractor.dims]` or `[extractor.dims]`.
             metadata: `[len(self.metadata)]`.
+            window: Decimate by :func:`average_windows` with this length in place of :attr:`decimate`.
+            phase: Where its first window begins.
 
         Returns:
-            `[frames, dims]` float32; without decimation and metadata a view of ``raw``.
+            `[frames, dims]` float32; with nothing to do a view of ``raw``.
         """
-        frames = decimate(np.atleast_2d(raw), self.decimate, self.decimate_mode)
-        if not self.metadata:
+        frames = np.atleast_2d(raw)
+        if window is None:
+            frames = decimate(frames, self.decimate, self.decimate_mode)
+        else:
+            frames = average_windows(frames, window, phase)
+        if not self.metadata and not self.relative:
             return frames
         result = np.empty((len(frames), self.dims), dtype=np.float32)
-        result[:, : self.acoustic_dims] = frames
+        result[:, : self.extractor.dims] = frames
+        if self.relative:
+            result[:, self.extractor.dims : self.acoustic_dims] = frames - frames.mean(axis=0)
         result[:, self.acoustic_dims :] = metadata
         return result
 
@@ -161,6 +211,7 @@ class FeaturePipeline:
             "extractor": {"name": self.extractor.name, "config": self.extractor.config},
             "decimate": self.decimate,
             "decimate_mode": self.decimate_mode,
+            "relative": self.relative,
             "metadata": list(self.metadata),
         }
 
@@ -181,11 +232,11 @@ class FeaturePipeline:
                 "feature pipeline: expected {'extractor': {'name': ..., 'config': {...}}, ...}, got "
                 f"{dict(description)!r}"
             ) from error
-        unknown = sorted({*extractor, *(options.keys() - {"decimate", "decimate_mode", "metadata"})})
+        unknown = sorted({*extractor, *(options.keys() - {"decimate", "decimate_mode", "relative", "metadata"})})
         if unknown:
             raise FeatureError(
                 f"feature pipeline: unknown key {unknown[0]!r}; known: extractor (name, config), decimate, "
-                "decimate_mode, metadata"
+                "decimate_mode, relative, metadata"
             )
         return cls(create_extractor(name, **config), **options)
 
@@ -197,7 +248,8 @@ class FeaturePipeline:
     def __repr__(self) -> str:
         return (
             f"FeaturePipeline({self.extractor!r}, decimate={self.decimate}, "
-            f"decimate_mode={self.decimate_mode!r}, metadata={self.metadata!r})"
+            f"decimate_mode={self.decimate_mode!r}, relative={self.relative}, "
+            f"metadata={self.metadata!r})"
         )
 
     def extract(
@@ -220,7 +272,8 @@ class FeaturePipeline:
         Args:
             corpus: Its `audio`, `start`, `end` and metadata columns are used.
             cache: Where features are kept; None keeps them in memory for this call only.
-            workers: Processes; default: one per processor. With 1 the work is done in this process.
+            workers: Processes; with 1 the work is done in this process. Default: one per processor, fewer for
+                a few minutes of audio.
             progress: Show a progress bar (only on a terminal).
 
         Returns:
@@ -235,67 +288,40 @@ class FeaturePipeline:
         from graphophone.corpora.base import Problem
 
         began = time.perf_counter()
-        self.extractor.prepare()
         if workers is not None and workers < 1:
             raise FeatureError(f"workers: expected a number from 1 on, got {workers}")
-        workers = workers or extraction.default_workers()
+        self.extractor.prepare()
         table = corpus.table
         ids = [str(name) for name in table["id"]]
-        row_numbers = table["row"].tolist() if "row" in table else list(range(len(ids)))
         metadata = _metadata_columns(corpus, self.metadata)
-        outcomes: list[extraction.Outcome | None] = [None] * len(ids)
-        items = []
-        for item in _items(corpus):
-            if item.path:
-                items.append(item)
-            else:
-                outcomes[item.index] = extraction.Outcome(item.index, error="it has no audio file")
-        stamps, digests = _known(items, cache)
-        job = extraction.Job(self.extractor, cache, digests)
+        outcomes: dict[int, extraction.Outcome] = {}
         damaged = 0
-        learned: dict[str, tuple[str, FileStamp, str]] = {}
-        with _Progress(self.extractor.name, len(ids), shown=progress) as bar:
-            missing = []
-            for item, outcome in zip(items, _cached(job, items), strict=True):
-                if outcome.entry is None:
-                    missing.append(item)
-                else:
-                    outcomes[item.index] = outcome
-                    bar.advance(outcome)
+        with (
+            _Progress(self.extractor.name, len(ids), shown=progress) as bar,
+            contextlib.closing(self._outcomes(corpus, cache, workers)) as stream,
+        ):
+            for outcome in stream:
+                outcomes[outcome.index] = outcome
+                bar.advance(outcome)
                 if outcome.damage:
                     damaged += 1
                     warnings.warn(outcome.damage, CacheWarning, stacklevel=2)
-            try:
-                for outcome in extraction.run(job, missing, stamps, min(workers, len(missing))):
-                    outcomes[outcome.index] = outcome
-                    bar.advance(outcome)
-                    if outcome.digest is not None:
-                        learned[outcome.digest[0]] = outcome.digest
-                    if outcome.damage:
-                        damaged += 1
-                        warnings.warn(outcome.damage, CacheWarning, stacklevel=2)
-            finally:
-                if cache is not None:
-                    cache.remember_digests(learned.values())
-        done = [outcome for outcome in outcomes if outcome is not None]
-        good = [outcome for outcome in done if not outcome.error]
         wall = time.perf_counter() - began
-        fresh = sum(outcome.duration for outcome in good if not outcome.cached)
-        seconds = sum(outcome.duration for outcome in good)
+        numbers = table["row"].tolist() if "row" in table else list(range(len(ids)))
+        good = [outcomes[i] for i in sorted(outcomes) if not outcomes[i].error]
         rows = np.array([outcome.index for outcome in good], dtype=np.int64)
+        seconds = math.fsum(outcome.duration for outcome in good)
         return FeatureSet(
             self,
             good,
-            ids=[ids[outcome.index] for outcome in good],
+            ids=[ids[i] for i in rows],
             rows=rows,
             metadata=metadata[rows],
             failures=tuple(
-                Problem(item=ids[outcome.index], row=row_numbers[outcome.index], reason=outcome.error)
-                for outcome in done
-                if outcome.error
+                Problem(ids[i], numbers[i], outcomes[i].error) for i in sorted(outcomes) if outcomes[i].error
             ),
             notes=tuple(
-                Problem(ids[outcome.index], row_numbers[outcome.index], note, severity="warning")
+                Problem(ids[outcome.index], numbers[outcome.index], note, severity="warning")
                 for outcome in good
                 for note in outcome.notes
             ),
@@ -304,11 +330,52 @@ class FeaturePipeline:
                 cached=sum(outcome.cached for outcome in good),
                 damaged=damaged,
                 seconds_audio=seconds,
-                seconds_extracted=fresh,
+                seconds_extracted=math.fsum(outcome.duration for outcome in good if not outcome.cached),
                 seconds_wall=wall,
                 x_real_time=seconds / wall,
             ),
         )
+
+    def _outcomes(
+        self, corpus: Corpus, cache: FeatureCache | None, workers: int | None
+    ) -> Generator[extraction.Outcome]:
+        """One outcome per item of the corpus: first what the cache has, then the rest as it gets ready."""
+        items = []
+        for item in _items(corpus):
+            if item.path:
+                items.append(item)
+            else:
+                yield extraction.Outcome(item.index, error="it has no audio file")
+        stamps = _stamps(items)
+        digests: dict[str, extraction.Digest] = {}
+        if cache is not None:
+            cache.clean()
+            digests = {path: (stamps[path], digest) for path, digest in cache.known_digests(stamps).items()}
+        job = extraction.Job(self.extractor, cache, digests)
+        missing = []
+        damages = {}
+        for item, outcome in zip(items, _cached(job, items), strict=True):
+            if outcome.entry is not None:
+                yield outcome
+            else:
+                missing.append(item)
+                damages[item.index] = outcome.damage
+        learned: dict[str, extraction.Digest] = {}
+        remembered = time.perf_counter()
+        processes = min(workers or extraction.sensible_workers(missing, stamps), len(missing))
+        try:
+            for outcome in extraction.run(job, missing, stamps, processes):
+                if outcome.digest is not None:
+                    learned[outcome.digest[0]] = outcome.digest[1]
+                if cache is not None and time.perf_counter() - remembered > _REMEMBER_SECONDS:
+                    cache.remember_digests(learned)
+                    learned.clear()
+                    remembered = time.perf_counter()
+                damage = outcome.damage or damages[outcome.index]
+                yield dataclasses.replace(outcome, damage=damage) if damage else outcome
+        finally:
+            if cache is not None:
+                cache.remember_digests(learned)
 
 
 @dataclass(frozen=True)
@@ -371,8 +438,7 @@ class FeatureSet(Sequence[np.ndarray]):
         self.stats = stats
         self._metadata = metadata
         self._places = [
-            (o.entry.path, o.entry.offset, o.entry.shape) if o.entry is not None else o.array
-            for o in outcomes
+            (o.entry.path, o.entry.offset, o.entry.shape) if o.entry is not None else o.array for o in outcomes
         ]
         shapes = [np.shape(p) if isinstance(p, np.ndarray) else p[2] for p in self._places if p is not None]
         raw = np.array([shape[0] if len(shape) == 2 else 1 for shape in shapes], dtype=np.int64)
@@ -395,9 +461,16 @@ class FeatureSet(Sequence[np.ndarray]):
         """Features `[frames, dims]` of item ``index``; a list of them for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        return self.pipeline.finish(self.raw(index), self._metadata[index])
+
+    def raw(self, index: int) -> np.ndarray:
+        """The extractor's output for item ``index``, before decimation and metadata columns."""
         place = self._places[index]
-        raw = place if isinstance(place, np.ndarray) else map_array(*place)
-        return self.pipeline.finish(raw, self._metadata[index])
+        return place if isinstance(place, np.ndarray) else map_array(*place)
+
+    def metadata(self, index: int) -> np.ndarray:
+        """Values of the metadata columns of item ``index``, `[len(pipeline.metadata)]` float32."""
+        return self._metadata[index]
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(len(self)))
@@ -446,20 +519,13 @@ def _items(corpus: Corpus) -> list[extraction.Item]:
     ]
 
 
-def _known(
-    items: Sequence[extraction.Item], cache: FeatureCache | None
-) -> tuple[dict[str, FileStamp], dict[str, str]]:
-    """Stamps of the files that exist, and the content hashes that need no reading."""
+def _stamps(items: Sequence[extraction.Item]) -> dict[str, FileStamp]:
+    """Size and time of modification of the files that exist; whoever reads another says what is wrong."""
     stamps = {}
     for path in dict.fromkeys(item.path for item in items):
-        try:
+        with contextlib.suppress(OSError):
             stamps[path] = file_stamp(path)
-        except OSError:
-            continue  # whoever reads it says what is wrong
-    if cache is None:
-        return stamps, {}
-    cache.clean()
-    return stamps, cache.known_digests(stamps)
+    return stamps
 
 
 def _cached(job: extraction.Job, items: Sequence[extraction.Item]) -> Iterator[extraction.Outcome]:
@@ -470,10 +536,10 @@ def _cached(job: extraction.Job, items: Sequence[extraction.Item]) -> Iterator[e
         return
 
     def look(item: extraction.Item) -> extraction.Outcome:
-        digest = job.digests.get(item.path)
-        if digest is None:
+        known = job.digests.get(item.path)
+        if known is None:
             return extraction.Outcome(item.index)
-        entry, damage = cache.look_up(cache.path(job.extractor, digest, item.start, item.end))
+        entry, damage = cache.look_up(cache.path(job.extractor, known[1], item.start, item.end))
         if entry is None:
             return extraction.Outcome(item.index, damage=damage)
         return extraction.from_entry(item.index, entry)

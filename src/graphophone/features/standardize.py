@@ -32,9 +32,7 @@ class Standardizer:
         - **output:** the same, float32
     """
 
-    def __init__(
-        self, mean: np.ndarray, std: np.ndarray, *, skip: Sequence[int] = (), clip: float = 10.0
-    ) -> None:
+    def __init__(self, mean: np.ndarray, std: np.ndarray, *, skip: Sequence[int] = (), clip: float = 10.0) -> None:
         self.mean = np.array(mean, dtype=np.float64)
         self.std = np.array(std, dtype=np.float64)
         if self.mean.ndim != 1 or self.mean.shape != self.std.shape or not (self.std > 0).all():
@@ -93,9 +91,7 @@ class Standardizer:
                 continue
             block_mean = block.mean(axis=0)
             if not np.isfinite(block_mean).all():
-                raise FeatureError(
-                    f"standardiser: array {number} holds NaN or infinite values; leave the item out"
-                )
+                raise FeatureError(f"standardiser: array {number} holds NaN or infinite values; leave the item out")
             block_squares = np.square(block - block_mean).sum(axis=0)
             if count == 0:
                 count, mean, squares = len(block), block_mean, block_squares
