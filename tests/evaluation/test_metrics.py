@@ -62,18 +62,12 @@ def test_calibration_by_hand() -> None:
     target = np.array([0] * 6 + [1] * 4 + [0] * 6 + [1] * 4)
     m = classification_metrics(target, p, ["a", "b"])
     assert m["ece"] == pytest.approx(0.5 * abs(0.9 - 0.6))
-    assert m["brier"] == pytest.approx(
-        (12 / 20) * np.mean([2 * 0.01, 2 * 0.16]) + 0.2 * (2 * 0.81) + 0.2 * (2 * 0.36)
-    )
-    assert m["nll"] == pytest.approx(
-        -(6 * np.log(0.9) + 4 * np.log(0.1) + 6 * np.log(0.6) + 4 * np.log(0.4)) / 20
-    )
+    assert m["brier"] == pytest.approx((12 / 20) * np.mean([2 * 0.01, 2 * 0.16]) + 0.2 * (2 * 0.81) + 0.2 * (2 * 0.36))
+    assert m["nll"] == pytest.approx(-(6 * np.log(0.9) + 4 * np.log(0.1) + 6 * np.log(0.6) + 4 * np.log(0.4)) / 20)
 
 
 def test_per_speaker_in_natural_order_and_without_unknown() -> None:
-    m = classification_metrics(
-        [0, 1, 0, 1, 0], onehot([0, 1, 0, 0, 1], 2), ["a", "b"], ["s10", "s10", "s9", "s9", ""]
-    )
+    m = classification_metrics([0, 1, 0, 1, 0], onehot([0, 1, 0, 0, 1], 2), ["a", "b"], ["s10", "s10", "s9", "s9", ""])
     assert m["per_speaker"] == [
         {"speaker": "s9", "n": 2, "ua": 0.5, "wa": 0.5},
         {"speaker": "s10", "n": 2, "ua": 1.0, "wa": 1.0},

@@ -77,9 +77,7 @@ def assert_lawful(corpus: FakeCorpus, splits: list[Split], complete: bool = True
 
 def assert_speakers_apart(corpus: FakeCorpus, splits: list[Split]) -> None:
     for split in splits:
-        train, validation, test = (
-            speakers_of(corpus, r) for r in (split.train, split.validation, split.test)
-        )
+        train, validation, test = (speakers_of(corpus, r) for r in (split.train, split.validation, split.test))
         assert not train & test
         assert not train & validation
         assert not validation & test
@@ -126,9 +124,7 @@ def test_speaker_groups_keep_speakers_apart_and_test_everything_once(
 @settings(max_examples=40, deadline=None)
 def test_leave_one_speaker_out(corpus: FakeCorpus) -> None:
     splits = create_protocol("speaker-independent", groups="loso").splits(corpus)
-    assert [s.name for s in splits] == [
-        f"speaker-{s}" for s in sorted(set(corpus.table["speaker"]), key=natural_key)
-    ]
+    assert [s.name for s in splits] == [f"speaker-{s}" for s in sorted(set(corpus.table["speaker"]), key=natural_key)]
     assert_lawful(corpus, splits)
     assert_speakers_apart(corpus, splits)
     assert all(len(speakers_of(corpus, s.test)) == 1 for s in splits)
@@ -143,9 +139,7 @@ def test_stratified_draws_every_class_alike(corpus: FakeCorpus, seed: int, repea
     assert_lawful(corpus, splits)
     counts = np.bincount(corpus.targets)
     for split in splits:
-        assert (
-            np.abs(np.bincount(corpus.targets[split.test], minlength=len(counts)) - 0.2 * counts) < 1
-        ).all()
+        assert (np.abs(np.bincount(corpus.targets[split.test], minlength=len(counts)) - 0.2 * counts) < 1).all()
     assert_same(splits, protocol.splits(corpus, seed=seed))
 
 
@@ -357,9 +351,7 @@ def test_two_speakers_share_the_training_voice_and_say_so() -> None:
 
 
 def test_class_missing_from_test_is_a_note() -> None:
-    corpus = make(
-        ["a", "b"] * 12 + ["c"] * 8, speaker=np.repeat(list("vwxy"), 8), fold=np.repeat(range(4), 8)
-    )
+    corpus = make(["a", "b"] * 12 + ["c"] * 8, speaker=np.repeat(list("vwxy"), 8), fold=np.repeat(range(4), 8))
     corpus.table["label"] = ["a", "b", "c", "a", "b", "c", "a", "b"] * 3 + ["a", "b"] * 4
     splits = create_protocol("folds").splits(corpus)
     assert splits[3].notes == ("no test item of class c",)
@@ -404,9 +396,7 @@ def test_impossible_requests(name: str, options: dict[str, Any], columns: dict[s
 
 
 def test_class_missing_from_training_is_an_error() -> None:
-    corpus = make(
-        ["a"] * 10 + ["b"] * 10, speaker=np.repeat(list("wxyz"), 5), fold=np.repeat([0, 1, 2, 2], 5)
-    )
+    corpus = make(["a"] * 10 + ["b"] * 10, speaker=np.repeat(list("wxyz"), 5), fold=np.repeat([0, 1, 2, 2], 5))
     with pytest.raises(ProtocolError, match="no training item of class 'a'") as error:
         create_protocol("folds").splits(corpus)
     one_line(error)

@@ -48,8 +48,7 @@ def _checked(y_true: Any, probabilities: Any, classes: Sequence[str]) -> tuple[n
     good = valid.all(axis=1) & (np.abs(np.where(valid, p, 0.0).sum(axis=1) - 1) <= 1e-3)
     if not good.all():
         raise MetricError(
-            f"row {int(np.argmin(good))} of the probabilities is not a distribution: "
-            "apply a softmax to logits first"
+            f"row {int(np.argmin(good))} of the probabilities is not a distribution: apply a softmax to logits first"
         )
     return target, p
 
@@ -154,9 +153,7 @@ def classification_metrics(
         )
         if len(classes) > 1
         else 0.0,
-        "nll": float(log_loss(target, p / p.sum(axis=1, keepdims=True), labels=labels))
-        if len(classes) > 1
-        else 0.0,
+        "nll": float(log_loss(target, p / p.sum(axis=1, keepdims=True), labels=labels)) if len(classes) > 1 else 0.0,
         "brier": float(((p - onehot) ** 2).sum(axis=1).mean()),
         "per_class": [
             {

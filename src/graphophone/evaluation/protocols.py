@@ -59,8 +59,7 @@ class Split:
 
     def __repr__(self) -> str:
         return (
-            f"Split({self.name!r}, train={len(self.train)}, validation={len(self.validation)}, "
-            f"test={len(self.test)})"
+            f"Split({self.name!r}, train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)})"
         )
 
 
@@ -532,8 +531,7 @@ class SpeakerIndependent(Protocol):
         by_speaker = _rows_by(speakers)
         if len(by_speaker) < 2:
             raise ProtocolError(
-                f"corpus {corpus.name!r} has one speaker, so none can be left out; use the protocol "
-                "'stratified'"
+                f"corpus {corpus.name!r} has one speaker, so none can be left out; use the protocol 'stratified'"
             )
         if self.groups == "loso":
             return self._leave_one_out(corpus, by_speaker)
@@ -630,18 +628,13 @@ class Session(Protocol):
             names = _unique_names(list(sessions), "session")
             return _rotate(self, corpus, list(sessions.values()), names, seed, self.validation)
         everyone = np.arange(len(corpus.table))
-        tests = [
-            (s, rows) for rows in sessions.values() for s in sorted(set(speakers.iloc[rows]), key=natural_key)
-        ]
+        tests = [(s, rows) for rows in sessions.values() for s in sorted(set(speakers.iloc[rows]), key=natural_key)]
         splits = []
-        for name, (speaker, session) in zip(
-            _unique_names([s for s, _ in tests], "speaker-"), tests, strict=True
-        ):
+        for name, (speaker, session) in zip(_unique_names([s for s, _ in tests], "speaker-"), tests, strict=True):
             heard = (speakers.iloc[session] == speaker).to_numpy()
             if heard.all():
                 raise ProtocolError(
-                    f"speaker {speaker!r} is alone in a session, so nobody is left to validate; use "
-                    "leave='session'"
+                    f"speaker {speaker!r} is alone in a session, so nobody is left to validate; use leave='session'"
                 )
             splits.append(Split(name, np.setdiff1d(everyone, session), session[~heard], session[heard]))
         return splits
@@ -683,14 +676,10 @@ class Folds(Protocol):
     def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
         folds = _rows_by(self._require(corpus, "fold"))
         if len(folds) < 2:
-            raise ProtocolError(
-                f"corpus {corpus.name!r} has one fold, so none can be left out; use another protocol"
-            )
+            raise ProtocolError(f"corpus {corpus.name!r} has one fold, so none can be left out; use another protocol")
         names = _unique_names(list(folds), "fold")
         carve = self.validation == "carve"
-        return _rotate(
-            self, corpus, list(folds.values()), names, seed, self.fraction, carve, self.validation_by
-        )
+        return _rotate(self, corpus, list(folds.values()), names, seed, self.fraction, carve, self.validation_by)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -725,8 +714,7 @@ class Official(Protocol):
         unknown = sorted(set(rows) - {"train", "validation", "test"})
         if unknown:
             raise ProtocolError(
-                f"corpus {corpus.name!r}: split {unknown[0]!r} is not one of train, validation, test; rename "
-                "it"
+                f"corpus {corpus.name!r}: split {unknown[0]!r} is not one of train, validation, test; rename it"
             )
         for part in ("train", "test"):
             if part not in rows:

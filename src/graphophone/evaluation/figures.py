@@ -1,0 +1,401 @@
+"""Figures of a report. Every function returns a matplotlib ``Figure`` and touches no global state.
+
+Colours are those of Okabe and Ito, which people with any of the common colour vision deficiencies can tell
+apart. ``save_png`` writes a figure for a page of paper, ``to_svg`` makes one that follows the light or dark
+page it is in.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import itertools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+
+from graphophone.evaluation.statistics import Estimate
+
+BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
+
+# Stand-ins that `to_svg` turns into the colours of the page; no other part of a figure may use them.
+INK, MUTED, GRID = "#1d2530", "#5b6673", "#d9dfe5"
+_PAGE_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--line)"}
+
+# Opacity rather than a ramp from white: the page shows through, light or dark.
+_OPACITY = LinearSegmentedColormap.from_list("opacity", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])
+
+STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,  # a class named "$x$" is a name
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "axes.unicode_minus": True,
+    "axes.formatter.useoffset": False,
+    "figure.facecolor": "white",
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+}
+
+P = ParamSpec("P")
+
+
+def _styled(make: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Run with the style, and give global settings back as they were."""
+
+    @functools.wraps(make)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with mpl.rc_context(STYLE):
+            return make(*args, **kwargs)
+
+    return wrapped
+
+
+def save_png(figure: Figure, path: str | Path, dpi: int = 160) -> Path:
+    """Write a figure as a PNG on white; the folder is made if it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        figure.savefig(path, format="png", dpi=dpi)
+    return path
+
+
+def to_svg(figure: Figure, prefix: str) -> str:
+    """A figure as an ``<svg>`` element to put into a page.
+
+    Lines and text take the page's colours ``--ink``, ``--muted`` and ``--line``, so that they can be read on
+    a dark page too. The element has no reference to anything outside itself.
+
+    Args:
+        figure: The figure.
+        prefix: What its ids begin with; another one for every figure of a page.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({**STYLE, "svg.hashsalt": prefix}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL)
+    opening, rest = text.split(">", 1)
+    box = re.search(r'viewBox="([^"]+)"', opening)
+    if box is None:
+        raise ValueError("the figure has no size")
+    width = float(box[1].split()[2])
+    rest = re.sub(r"<[^>]+>", lambda tag: _page_tag(tag[0], prefix), rest)
+    # No narrower than what keeps the text readable: a small screen scrolls.
+    style = (
+        f"width:100%;min-width:{0.7 * width:.0f}pt;max-width:{width:.0f}pt;stroke-linejoin:round;stroke-linecap:butt"
+    )
+    return f'<svg viewBox="{box[1]}" style="{style}" aria-hidden="true">{rest.strip()}'
+
+
+def _page_tag(tag: str, prefix: str) -> str:
+    """One tag of a figure with ids of its own, the colours and the font of the page."""
+    tag = re.sub(r'\bid="', f'id="{prefix}-', tag)
+    tag = tag.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
+    tag = tag.replace("xlink:href", "href")
+    for colour, variable in _PAGE_COLOURS.items():
+        tag = tag.replace(colour, variable)
+    # Matplotlib writes either a `font` shorthand or single properties, depending on its version.
+    tag = re.sub(r"font: (?:(bold|\d{3}) )?([\d.]+)px [^;\"]+", _font, tag)
+    return re.sub(r"font-family: [^;\"]+", "font-family: inherit", tag)
+
+
+def _font(shorthand: re.Match[str]) -> str:
+    weight = f"font-weight: {shorthand[1]}; " if shorthand[1] else ""
+    return f"{weight}font-size: {shorthand[2]}px; font-family: inherit"
+
+
+def short(name: str, limit: int = 16) -> str:
+    """A name cut to what fits beside an axis."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"
+
+
+@_styled
+def learning_curves(
+    curves: Mapping[str, pd.DataFrame],
+    selected: Mapping[str, int | None] | None = None,
+) -> Figure:
+    """Loss and unweighted accuracy over epochs.
+
+    One training is drawn in full; of several, each is a thin line and their mean a thick one, over the epochs
+    that all of them reached.
+
+    Args:
+        curves: Training (fold and seed) to its table with the columns ``epoch`` (from 0), ``train_loss``,
+            ``validation_loss``, ``validation_ua`` and, optionally, ``train_ua``; rates as fractions.
+        selected: Training to the epoch whose weights were kept, which is marked.
+    """
+    selected = selected or {}
+    figure = Figure(figsize=(8.4, 3.1), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    several = len(curves) > 1
+    panels = (
+        (left, "Loss", (("train_loss", "training", BLUE, 1.0), ("validation_loss", "validation", ORANGE, 1.0))),
+        (
+            right,
+            "Unweighted accuracy, %",
+            (("train_ua", "training", BLUE, 100.0), ("validation_ua", "validation", ORANGE, 100.0)),
+        ),
+    )
+    for axes, title, series in panels:
+        for column, label, colour, scale in series:
+            tables = {key: table for key, table in curves.items() if column in table and table[column].notna().any()}
+            for key, table in tables.items():
+                epochs, values = table["epoch"] + 1, table[column] * scale
+                axes.plot(
+                    epochs, values, color=colour, lw=0.8 if several else 1.8, alpha=0.35 if several else 1.0,
+                    label=None if several else label, solid_capstyle="round",
+                )  # fmt: skip
+                chosen = selected.get(key)
+                if column.startswith("validation") and chosen is not None and (table["epoch"] == chosen).any():
+                    value = float(values[table["epoch"] == chosen].iloc[0])
+                    axes.plot(
+                        chosen + 1, value, "o", color=VERMILION, ms=4 if several else 6, mec="white", mew=0.6, zorder=3
+                    )
+            if several and tables:
+                stacked = pd.concat([t.set_index("epoch")[column] for t in tables.values()], axis=1, join="inner")
+                axes.plot(stacked.index + 1, stacked.mean(axis=1) * scale, color=colour, lw=2.2, label=f"{label}, mean")
+        if any(epoch is not None for epoch in selected.values()):
+            axes.plot([], [], "o", color=VERMILION, ms=5, mec="white", mew=0.6, label="weights kept")
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.grid(axis="y")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8)
+    return figure
+
+
+@_styled
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Confusion matrix: shares of the true class in percent, with the counts below.
+
+    Args:
+        counts: ``[true][predicted]``.
+        classes: Name of every class.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    support = table.sum(axis=1, keepdims=True)
+    share = np.divide(table, support, out=np.zeros_like(table), where=support > 0)
+    n = len(classes)
+    side = min(max(0.62 * n + 1.6, 3.4), 10.0)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    axes = figure.subplots()
+    axes.set_aspect("equal")
+    edges = np.arange(n + 1) - 0.5
+    axes.pcolormesh(edges, edges, share, cmap=_OPACITY, vmin=0, vmax=1, edgecolors=GRID, lw=0.6)
+    size = 9 if n <= 8 else 7 if n <= 12 else 5
+    for true, predicted in itertools.product(range(n), repeat=2):
+        if support[true, 0] == 0:
+            continue
+        colour = "white" if share[true, predicted] > 0.55 else INK if table[true, predicted] else MUTED
+        text = f"{100 * share[true, predicted]:.0f}"
+        axes.text(predicted, true, text, ha="center", va="bottom", color=colour, fontsize=size)
+        axes.text(
+            predicted, true + 0.08, f"{table[true, predicted]:,.0f}", ha="center", va="top",
+            color=colour, fontsize=size - 2.5,
+        )  # fmt: skip
+    axes.set_xlim(-0.5, n - 0.5)
+    axes.set_ylim(n - 0.5, -0.5)
+    axes.set_xticks(range(n), [short(c) for c in classes], rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(n), [short(c) for c in classes])
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xlabel("recognised as")
+    axes.set_ylabel("true class")
+    return figure
+
+
+@_styled
+def speaker_bars(per_speaker: Sequence[Mapping[str, Any]]) -> Figure:
+    """Unweighted accuracy of every speaker, with the mean over speakers.
+
+    Args:
+        per_speaker: Entries with ``speaker`` and ``ua`` (a fraction), as metrics give them.
+    """
+    many = len(per_speaker) > 40
+    entries = sorted(per_speaker, key=lambda e: -e["ua"]) if many else list(per_speaker)
+    values = 100 * np.array([entry["ua"] for entry in entries])
+    figure = Figure(figsize=(8.4, 2.7), layout="constrained")
+    axes = figure.subplots()
+    axes.bar(range(len(values)), values, width=1.0 if many else 0.72, color=SKY)
+    mean = float(values.mean())
+    axes.axhline(mean, color=VERMILION, lw=1.4)
+    axes.annotate(
+        f"mean {mean:.1f}", (1.0, mean), xycoords=("axes fraction", "data"), xytext=(4, 0),
+        textcoords="offset points", va="center", fontsize=8, annotation_clip=False,
+    )  # fmt: skip
+    names = [short(str(entry["speaker"]), 12) for entry in entries]
+    if many:
+        axes.set_xticks([])
+        axes.set_xlabel(f"{len(entries)} speakers, best to worst")
+    else:
+        steep = sum(map(len, names)) > 90
+        axes.set_xticks(
+            range(len(names)), names, rotation=60 if steep else 0, ha="right" if steep else "center",
+            rotation_mode="anchor" if steep else "default",
+        )  # fmt: skip
+        axes.set_xlabel("speaker")
+    axes.set_xlim(-0.7, len(values) - 0.3)
+    axes.set_ylim(0, 100)
+    axes.set_ylabel("UA, %")
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y")
+    return figure
+
+
+@_styled
+def reliability_diagram(bins: Sequence[Mapping[str, Any]], ece: float) -> Figure:
+    """Accuracy against confidence, and how often each confidence occurs.
+
+    Args:
+        bins: Entries with ``low``, ``high``, ``n``, ``confidence`` and ``accuracy``.
+        ece: Expected calibration error, a fraction.
+    """
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    filled = [b for b in bins if b["n"]]
+    centres = [100 * (b["low"] + b["high"]) / 2 for b in filled]
+    width = 100 * (bins[0]["high"] - bins[0]["low"]) * 0.92
+    upper.bar(centres, [100 * b["accuracy"] for b in filled], width=width, color=SKY, label="accuracy")
+    upper.plot([0, 100], [0, 100], color=MUTED, lw=1.0, ls=(0, (4, 3)), label="perfect calibration")
+    upper.plot([100 * b["confidence"] for b in filled], [100 * b["accuracy"] for b in filled], "o", color=BLUE, ms=4)
+    upper.set_ylabel("accuracy, %")
+    upper.set_ylim(0, 100)
+    upper.set_title(f"ECE {100 * ece:.1f} %")
+    upper.grid(axis="y")
+    upper.legend(fontsize=8, loc="upper left")
+    total = sum(b["n"] for b in bins)
+    lower.bar(centres, [100 * b["n"] / total for b in filled], width=width, color=MUTED)
+    lower.set_xlabel("confidence, %")
+    lower.set_ylabel("items, %")
+    lower.set_xlim(0, 100)
+    lower.grid(axis="y")
+    return figure
+
+
+def cosine_similarity(x: np.ndarray, limit: int = 500) -> np.ndarray:
+    """Cosine similarity of frames.
+
+    Args:
+        x: Frames ``[frames, dims]``.
+        limit: Longer recordings are thinned out to at most that many frames, evenly.
+
+    Returns:
+        ``[n, n]`` with ``n = min(frames, limit)``.
+    """
+    if len(x) > limit:
+        x = x[np.linspace(0, len(x) - 1, limit).round().astype(np.int64)]
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return unit @ unit.T
+
+
+@_styled
+def similarity_heat_map(x: np.ndarray, *, hop: float | None = None) -> Figure:
+    """Cosine similarity of all pairs of frames of one utterance, as Fig. 2 of Li et al. (2023).
+
+    Args:
+        x: Standardised frames ``[frames, dims]``.
+        hop: Seconds from frame to frame, for the axes; frame numbers without it.
+    """
+    x = np.asarray(x, dtype=np.float32)
+    figure = Figure(figsize=(4.8, 4.2), layout="compressed")
+    axes = figure.subplots()
+    end = len(x) * hop if hop else len(x)
+    image = axes.imshow(
+        cosine_similarity(x), cmap="viridis", vmin=-1, vmax=1, extent=(0, end, end, 0), interpolation="nearest"
+    )
+    unit = "time, s" if hop else "frame"
+    axes.set_xlabel(unit)
+    axes.set_ylabel(unit)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    bar = figure.colorbar(image, ax=axes)
+    bar.set_label("cosine similarity")
+    bar.outline.set_visible(False)
+    return figure
+
+
+@_styled
+def estimate_bars(
+    labels: Sequence[str],
+    series: Mapping[str, Sequence[Estimate | None]],
+    *,
+    chance: float | None = None,
+    xlabel: str = "",
+) -> Figure:
+    """Several systems or settings side by side, with confidence intervals.
+
+    Args:
+        labels: One per group of bars.
+        series: Name (``"UA"``) to one estimate per group, as fractions; None leaves a gap.
+        chance: Accuracy of guessing, a fraction, drawn as a line.
+        xlabel: What the groups are.
+    """
+    figure = Figure(figsize=(min(max(1.2 * len(labels) + 1.6, 4.8), 8.4), 3.2), layout="constrained")
+    axes = figure.subplots()
+    colours = itertools.cycle([BLUE, SKY, GREEN, ORANGE, PURPLE])
+    width = 0.76 / len(series)
+    top = 0.0
+    for number, ((name, estimates), colour) in enumerate(zip(series.items(), colours, strict=False)):
+        first = True
+        for group, estimate in enumerate(estimates):
+            if estimate is None:
+                continue
+            at = group + (number - (len(series) - 1) / 2) * width
+            mean = 100 * estimate.mean
+            axes.bar(at, mean, width=width * 0.92, color=colour, label=name if first else None)
+            first = False
+            high = mean
+            if estimate.low is not None and estimate.high is not None:
+                low, high = 100 * estimate.low, 100 * estimate.high
+                axes.errorbar(at, mean, yerr=[[mean - low], [high - mean]], color=INK, lw=1.1, capsize=2.5)
+            axes.annotate(
+                f"{mean:.1f}", (at, high), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
+                fontsize=8 if len(labels) * len(series) <= 16 else 6.5,
+            )  # fmt: skip
+            top = max(top, high)
+    if chance is not None:
+        axes.axhline(100 * chance, color=MUTED, lw=1.0, ls=(0, (4, 3)), label="chance")
+    steep = max((len(label) for label in labels), default=0) * len(labels) > 70
+    axes.set_xticks(
+        range(len(labels)), [short(label, 28) for label in labels], rotation=25 if steep else 0,
+        ha="right" if steep else "center", rotation_mode="anchor" if steep else "default",
+    )  # fmt: skip
+    axes.tick_params(axis="x", length=0)
+    axes.set_ylim(0, min(math.ceil((top + 8) / 10) * 10, 110))
+    axes.set_ylabel("%")
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="y")
+    axes.legend(fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(0, 1.14), borderaxespad=0)
+    return figure
