@@ -102,17 +102,13 @@ def graph_pointers(data: Data) -> Tensor:
         return ptr
     count = data.num_nodes
     if count is None:
-        raise GraphError(
-            "the data has neither `x` nor `num_nodes`: set one of them before building its graph"
-        )
+        raise GraphError("the data has neither `x` nor `num_nodes`: set one of them before building its graph")
     batch = data.get("batch")
     device = data.x.device if data.x is not None else None
     if batch is None or batch.numel() == 0:
         return torch.tensor([0, count], device=device)
     if bool((batch.diff() < 0).any()):
-        raise GraphError(
-            "data.batch is not ascending: put the nodes of each graph together, in the order of graphs"
-        )
+        raise GraphError("data.batch is not ascending: put the nodes of each graph together, in the order of graphs")
     counts = torch.bincount(batch)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 

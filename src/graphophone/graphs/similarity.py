@@ -40,9 +40,7 @@ def topk_similarity(
                 [0, 1, 2]])
     """
     ptr = torch.tensor([0, len(x)], device=x.device) if ptr is None else ptr
-    found, counts = nearest(
-        prepare(x, ptr, "cosine", features), ptr, k, include_self=include_self, block=block
-    )
+    found, counts = nearest(prepare(x, ptr, "cosine", features), ptr, k, include_self=include_self, block=block)
     return neighbor_edges(found, counts)
 
 
