@@ -650,8 +650,10 @@ def _show_problems(problems: Sequence[Any]) -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    words = list(sys.argv[1:] if words is None else words)
+    debug = "--debug" in words  # wherever it stands
     parser = build_parser()
-    options, rest = parser.parse_known_args(words)
+    options, rest = parser.parse_known_args([word for word in words if word != "--debug"])
     if not hasattr(options, "run"):
         parser.print_help()
         return USAGE
@@ -659,14 +661,14 @@ def main(words: Sequence[str] | None = None) -> int:
     if rest and options.run not in (run_train, run_sweep):
         options.parser.error(f"unknown option {rest[0]!r}")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
-    if not options.debug:
+    if not debug:
         from graphophone.audio import AudioWarning
 
         warnings.simplefilter("ignore", AudioWarning)  # they are listed with the other problems
     try:
         return options.run(options)
     except GraphophoneError as error:
-        if options.debug:
+        if debug:
             traceback.print_exc()
         err.print(f"graphophone: {error}", markup=False, highlight=False, soft_wrap=True)
         return FAILED

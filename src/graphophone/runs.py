@@ -8,12 +8,14 @@ resumes from its last epoch, and the result is the same as that of an undisturbe
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import multiprocessing
 import os
 import platform
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,12 +44,13 @@ from graphophone.evaluation.protocols import Protocol, Split, create_protocol
 from graphophone.evaluation.report import write_report
 from graphophone.evaluation.statistics import interval
 from graphophone.features import FeatureCache, FeaturePipeline, FeatureSet, Standardizer, create_extractor
+from graphophone.features.speed import SpeedPerturbed
 from graphophone.graphs import create_graph
 from graphophone.inference.bundle import save_bundle
 from graphophone.models import create_model
 from graphophone.recipes import Recipe, load_recipe
 from graphophone.tasks import TASKS
-from graphophone.tasks.data import UtteranceGraphs, graph_loader
+from graphophone.tasks.data import AugmentedFrames, PlainFrames, UtteranceGraphs, graph_loader
 
 MONITOR = "validation_ua"
 HELD_IN_MEMORY = 2 * 2**30  # bytes of features
@@ -113,7 +116,7 @@ def write_csv(path: Path, frame: pd.DataFrame) -> None:
 def make_pipeline(features: Mapping[str, Any]) -> FeaturePipeline:
     """The feature pipeline of a recipe's ``features`` slot."""
     options = dict(features)
-    own = {key: options.pop(key) for key in ("decimate", "decimate_mode", "metadata") if key in options}
+    own = {key: options.pop(key) for key in inspect.signature(FeaturePipeline).parameters if key in options}
     return FeaturePipeline(create_extractor(options.pop("name"), **options), **own)
 
 
@@ -132,28 +135,59 @@ def _without_name(slot: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in slot.items() if key != "name"}
 
 
-def prepare(
-    recipe: Recipe, *, workers: int | None = None, progress: bool = True
-) -> tuple[Corpus, FeaturePipeline, FeatureSet]:
+@dataclass(frozen=True)
+class Prepared:
+    """What trainings start from.
+
+    Args:
+        corpus: The usable items; the others are named in its ``problems``.
+        pipeline: How features are made.
+        versions: Features of these items: of the recordings as they are, then at each speed of the augmentation.
+    """
+
+    corpus: Corpus
+    pipeline: FeaturePipeline
+    versions: tuple[FeatureSet, ...]
+
+    @property
+    def features(self) -> FeatureSet:
+        """Features of the recordings as they are."""
+        return self.versions[0]
+
+
+def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True) -> Prepared:
     """Load the corpus and extract (or read back) its features.
 
     Items that cannot be read are left out and named in the corpus' ``problems``.
 
-    Returns:
-        The corpus of usable items, the pipeline, and their features in the same order.
+    Raises:
+        RunError: If nothing is left.
     """
     corpus = load_corpus(recipe.corpus)
     pipeline = make_pipeline(recipe.features)
-    features = pipeline.extract(corpus, cache=FeatureCache(), workers=workers, progress=progress)
-    if features.failures or features.notes:
-        kept = set(features.ids)
-        left_out = [item for item in corpus.table["id"] if item not in kept]
-        corpus = corpus.without(left_out, [*features.failures, *features.notes])
+    played = [
+        FeaturePipeline(SpeedPerturbed(pipeline.extractor, speed), **pipeline.options)
+        for speed in recipe.augment.speeds
+    ]
+    while True:
+        versions = []
+        for version in (pipeline, *played):
+            versions.append(version.extract(corpus, cache=FeatureCache(), workers=workers, progress=progress))
+            if versions[-1].failures:
+                break
+        problems = list(versions[-1].failures)
+        if not problems:
+            break
+        failed = {problem.item for problem in problems}
+        corpus = corpus.without([item for item in corpus.table["id"] if item in failed], problems)
+        if not len(corpus):
+            break
     if not len(corpus):
         first = corpus.problems[0] if corpus.problems else None
         detail = f"; the first problem: {first.item}: {first.reason}" if first else ""
         raise RunError(f"corpus {corpus.name!r} has no usable item{detail}")
-    return corpus, pipeline, features
+    corpus = corpus.without([], versions[0].notes)
+    return Prepared(corpus, pipeline, tuple(versions))
 
 
 class EpochKeeper(ModelCheckpoint):
@@ -272,9 +306,7 @@ def _finished_training(checkpoint: Path, recipe: Recipe) -> bool:
 def train_job(
     job: Job,
     recipe: Recipe,
-    corpus: Corpus,
-    pipeline: FeaturePipeline,
-    features: FeatureSet,
+    prepared: Prepared,
     *,
     progress: bool = False,
     say: Callable[[str], None] | None = None,
@@ -290,6 +322,8 @@ def train_job(
         return json.loads((job.folder / "metrics.json").read_text("utf-8"))
     job.folder.mkdir(parents=True, exist_ok=True)
     settings, split, seed = recipe.training, job.split, job.seed
+    corpus, pipeline, versions = prepared.corpus, prepared.pipeline, prepared.versions
+    features = prepared.features
     started = time.perf_counter()
     arrays: Sequence[np.ndarray] = features
     if features.lengths.sum() * features.dims * 4 < HELD_IN_MEMORY:
@@ -318,14 +352,13 @@ def train_job(
         )
 
         def loader(rows: np.ndarray, training: bool = False) -> Any:
-            dataset = UtteranceGraphs(
-                arrays,
-                targets,
-                rows,
-                standardizer,
-                augmentation=recipe.augment if training and recipe.augment.active else None,
-                seed=seed,
+            changed = training and recipe.augment.active
+            frames = (
+                AugmentedFrames(versions, standardizer, recipe.augment)
+                if changed
+                else PlainFrames(arrays, standardizer)
             )
+            dataset = UtteranceGraphs(frames, targets, rows, seed)
             return graph_loader(
                 dataset,
                 graph,
@@ -421,7 +454,6 @@ def train_job(
             graph,
             standardizer,
             corpus.classes,
-            model_name=recipe.model["name"],
             corpus=_corpus_facts(corpus, features),
             protocol=make_protocol(recipe).describe(corpus, [split]),
             metrics={name: result[name] for name in ("ua", "wa", "weighted_f1", "macro_f1", "ece")},
@@ -430,12 +462,10 @@ def train_job(
     return result
 
 
-def _job_in_process(job: Job, recipe: Recipe, corpus: Corpus) -> str:
-    """A job in a worker process, which reads the features back from the cache."""
+def _job_in_process(job: Job, recipe: Recipe, prepared: Prepared) -> str:
+    """A job in a worker process; the features arrive as places in the cache, not as numbers."""
     torch.set_num_threads(recipe.training.threads or 1)
-    pipeline = make_pipeline(recipe.features)
-    features = pipeline.extract(corpus, cache=FeatureCache(), workers=1, progress=False)
-    train_job(job, recipe, corpus, pipeline, features, say=lambda line: print(line, flush=True))
+    train_job(job, recipe, prepared, say=lambda line: print(line, file=sys.stderr, flush=True))
     return job.folder.name
 
 
@@ -456,7 +486,8 @@ def _claim(folder: Path, recipe: Recipe, corpus: Corpus, overwrite: bool) -> Non
             content = json.loads(described.read_text("utf-8"))
             if content["corpus"]["fingerprint"] != _fingerprint(corpus):
                 raise RunError(
-                    f"{folder} holds a run on other items of corpus {corpus.name!r}: give another --name, or --overwrite"
+                    f"{folder} holds a run on other items of corpus {corpus.name!r}: give another --name, "
+                    "or --overwrite"
                 )
             seeds = sorted({*content["seeds"], *recipe.seeds})
             if seeds != content["seeds"]:
@@ -506,10 +537,9 @@ def _corpus_facts(corpus: Corpus, features: FeatureSet) -> dict[str, Any]:
     }
 
 
-def _describe(
-    recipe: Recipe, corpus: Corpus, pipeline: FeaturePipeline, features: FeatureSet, splits: Sequence[Split]
-) -> dict[str, Any]:
+def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> dict[str, Any]:
     """What ``run.json`` says of a run."""
+    corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
     protocol = make_protocol(recipe)
     model = create_model(
         recipe.model["name"],
@@ -595,7 +625,8 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     console = console or Console(stderr=True, quiet=not progress)
-    corpus, pipeline, features = prepare(recipe, progress=progress)
+    prepared = prepare(recipe, progress=progress)
+    corpus = prepared.corpus
     folder = Path(output) / recipe.name
     protocol = make_protocol(recipe)
     splits = {seed: protocol.splits(corpus, seed=seed) for seed in recipe.seeds}
@@ -607,14 +638,14 @@ def train(
 
     described = folder / "run.json"
     if not described.is_file():
-        write_json(described, _describe(recipe, corpus, pipeline, features, splits[recipe.seeds[0]]))
+        write_json(described, _describe(recipe, prepared, splits[recipe.seeds[0]]))
     jobs = [
         Job(split, seed, folder / "folds" / f"{split.name}-seed{seed}")
         for seed in recipe.seeds
         for number, split in enumerate(splits[seed])
         if folds is None or number in folds
     ]
-    _write_sample(folder / "sample.npz", jobs[0].split, corpus, pipeline, features)
+    _write_sample(folder / "sample.npz", jobs[0].split, prepared)
     if corpus.problems:
         console.print(f"[yellow]{len(corpus.problems)} items have problems; see run.json[/yellow]")
     waiting = [job for job in jobs if not job.done]
@@ -623,7 +654,7 @@ def train(
     if workers > 1 and len(waiting) > 1:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(waiting)), mp_context=context) as pool:
-            futures = [pool.submit(_job_in_process, job, recipe, corpus) for job in waiting]
+            futures = [pool.submit(_job_in_process, job, recipe, prepared) for job in waiting]
             try:
                 for number, future in enumerate(as_completed(futures), 1):
                     console.print(f"{future.result()} is done ({number} of {len(waiting)})")
@@ -632,23 +663,14 @@ def train(
                 raise
     else:
         shown = progress and console.is_terminal
+        say = (lambda line: console.print(line, highlight=False, soft_wrap=True)) if progress else None
         for number, job in enumerate(waiting, 1):
             console.print(f"[bold]{job.folder.name}[/bold] ({number} of {len(waiting)})")
-            train_job(
-                job,
-                recipe,
-                corpus,
-                pipeline,
-                features,
-                progress=shown,
-                say=console.print if progress else None,
-            )
+            train_job(job, recipe, prepared, progress=shown, say=say)
     return evaluate(folder)
 
 
-def _write_sample(
-    path: Path, split: Split, corpus: Corpus, pipeline: FeaturePipeline, features: FeatureSet
-) -> None:
+def _write_sample(path: Path, split: Split, corpus: Corpus, pipeline: FeaturePipeline, features: FeatureSet) -> None:
     """One training utterance of median length, for the report's similarity heat map."""
     if path.is_file():
         return
@@ -668,8 +690,7 @@ def _write_sample(
 def _read_jobs(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Finished jobs of a run and their metrics, in order of seed and split."""
     found = [
-        (path.parent, json.loads(path.read_text("utf-8")))
-        for path in sorted((folder / "folds").glob("*/metrics.json"))
+        (path.parent, json.loads(path.read_text("utf-8"))) for path in sorted((folder / "folds").glob("*/metrics.json"))
     ]
     order = json.loads((folder / "run.json").read_text("utf-8"))["folds"]
     rank = {name: number for number, name in enumerate(order)}
@@ -687,9 +708,7 @@ def evaluate(folder: str | Path) -> Run:
     """
     folder = Path(folder)
     if not (folder / "run.json").is_file():
-        raise RunError(
-            f"{folder} is not a run folder: it has no run.json; train one with 'graphophone train'"
-        )
+        raise RunError(f"{folder} is not a run folder: it has no run.json; train one with 'graphophone train'")
     described = json.loads((folder / "run.json").read_text("utf-8"))
     jobs = _read_jobs(folder)
     if not jobs:

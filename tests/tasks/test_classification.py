@@ -19,7 +19,7 @@ from graphophone.tasks.classification import (
     unweighted_accuracy,
     weighted_accuracy,
 )
-from graphophone.tasks.data import UtteranceGraphs, graph_loader
+from graphophone.tasks.data import PlainFrames, UtteranceGraphs, graph_loader
 
 
 class MeanModel(nn.Module):
@@ -40,7 +40,7 @@ def loader(rows=range(40), training=False):
     rng = np.random.default_rng(0)
     targets = np.arange(40) % 3
     arrays = [(rng.normal(size=(5, 4)) + target).astype(np.float32) for target in targets]
-    data = UtteranceGraphs(arrays, targets, np.array(list(rows)), lambda x: x)
+    data = UtteranceGraphs(PlainFrames(arrays, lambda x: x), targets, np.array(list(rows)))
     return graph_loader(data, no_edges, batch_size=8, shuffle=training)
 
 
@@ -53,9 +53,7 @@ def test_accuracies_equal_scikit_learn(pairs):
     present = [p if p in truth else min(truth) for p in predicted]
     assert weighted_accuracy(confusion).item() == pytest.approx(accuracy_score(truth, predicted))
     if present == list(predicted):
-        assert unweighted_accuracy(confusion).item() == pytest.approx(
-            balanced_accuracy_score(truth, predicted)
-        )
+        assert unweighted_accuracy(confusion).item() == pytest.approx(balanced_accuracy_score(truth, predicted))
 
 
 def test_majority_predictor_on_the_published_label_set():

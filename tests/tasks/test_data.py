@@ -4,22 +4,39 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphophone.features import FeaturePipeline, create_extractor
 from graphophone.features.augment import FrameAugmentation
 from graphophone.graphs import create_graph
-from graphophone.tasks.data import EpochBatches, UtteranceGraphs, graph_loader
+from graphophone.tasks.data import AugmentedFrames, EpochBatches, PlainFrames, UtteranceGraphs, graph_loader
 
 LENGTHS = [3, 7, 1, 12, 5, 9, 4]
 ARRAYS = [np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32) for n in LENGTHS]
 TARGETS = np.array([0, 1, 1, 0, 1, 1, 1])
 
 
-def dataset(rows, augmentation=None, seed=0):
-    return UtteranceGraphs(ARRAYS, TARGETS, np.asarray(rows), lambda x: 2 * x, augmentation, seed)
+class Version:
+    """What a training needs of a FeatureSet."""
+
+    def __init__(self, scale: float = 1.0, decimate: int = 1) -> None:
+        self.pipeline = FeaturePipeline(create_extractor("fbank", num_mel_bins=6), decimate=decimate)
+        self.scale = scale
+
+    def raw(self, row: int) -> np.ndarray:
+        return self.scale * ARRAYS[row]
+
+    def metadata(self, row: int) -> np.ndarray:
+        return np.empty(0, np.float32)
 
 
-@given(
-    size=st.integers(1, 50), batch_size=st.integers(1, 12), seed=st.integers(0, 5), epoch=st.integers(0, 5)
-)
+def dataset(rows, augmentation=None, seed=0, versions=None):
+    if augmentation is None:
+        frames = PlainFrames(ARRAYS, lambda x: 2 * x)
+    else:
+        frames = AugmentedFrames(versions or [Version()], lambda x: 2 * x, augmentation)
+    return UtteranceGraphs(frames, TARGETS, np.asarray(rows), seed)
+
+
+@given(size=st.integers(1, 50), batch_size=st.integers(1, 12), seed=st.integers(0, 5), epoch=st.integers(0, 5))
 def test_every_item_once_per_epoch_in_an_order_of_seed_and_epoch(size, batch_size, seed, epoch):
     batches = EpochBatches(size, batch_size, shuffle=True, seed=seed)
     batches.set_epoch(epoch)
@@ -71,3 +88,14 @@ def test_augmentation_hangs_on_seed_epoch_and_item_alone():
     assert not torch.equal(one[0, 1].x, one[1, 1].x)
     assert not torch.equal(one[0, 1].x, dataset([0, 1], augmentation, seed=1)[0, 1].x)
     assert not torch.equal(one[0, 1].x, dataset([1])[0, 0].x)
+
+
+def test_speed_tempo_and_crop_come_before_standardisation():
+    augmentation = FrameAugmentation(speeds=(0.9,), speed_probability=1.0)
+    data = dataset([3], augmentation, versions=[Version(), Version(scale=5.0)])
+    torch.testing.assert_close(data[0, 0].x, torch.from_numpy(10 * ARRAYS[3]))
+    halved = dataset([3], FrameAugmentation(tempo=1e-9), versions=[Version(decimate=2)])
+    torch.testing.assert_close(halved[0, 0].x, torch.from_numpy(2 * ARRAYS[3].reshape(6, 2, 6).mean(1)))
+    lengths = {len(dataset([3], FrameAugmentation(crop=0.5))[epoch, 0].x) for epoch in range(30)}
+    assert min(lengths) >= 6
+    assert len(lengths) > 3

@@ -1,4 +1,4 @@
-"""Random changes to the frames of a training utterance, made anew in every epoch."""
+"""Random changes to a training utterance, made anew in every epoch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FrameAugmentation:
-    """Crops, stretches, masks and noise on standardised frames ``[frames, dims]``; everything is off by default.
+    """Speed, crop, tempo, gain, noise and masks of a training utterance; everything is off by default.
 
-    Standardised frames have zero mean, so a masked value is the mean of the training data. The order is: crop,
-    stretch, gain, noise, masks. Masks follow SpecAugment (Park et al., 2019, https://arxiv.org/abs/1904.08779), with
-    whole descriptors in place of bands of a spectrogram. Cost: O(frames x dims), no loop over frames.
+    Some of it needs the signal (speed: one more pass of the extractor per speed, kept by the cache), some the frames
+    before decimation (crop, tempo, phase), the rest acts on standardised frames ``[frames, dims]``, whose mean over
+    the training data is zero, so that a masked value is that mean. Masks follow SpecAugment (Park et al., 2019,
+    https://arxiv.org/abs/1904.08779), with whole descriptors in place of bands of a spectrogram. Cost:
+    O(frames x dims), no loop over frames.
 
     Args:
-        probability: Chance that an utterance is changed at all.
+        speeds: The recordings are also played at these speeds, such as (0.9, 1.1), which shifts tempo and pitch.
+        speed_probability: Chance that an utterance is one of these in place of the original.
         crop: Smallest share of the frames that a random crop keeps, in (0, 1]; 1 keeps all.
-        stretch: Largest relative change of tempo, in [0, 1): 0.2 draws a factor between 1/1.2 and 1.2, by linear
-            interpolation between frames.
+        tempo: The frames that become one vary by a factor ``exp(U(-tempo, tempo))``.
+        phase: The first of them begins at a random frame, in place of the first.
         gain: Standard deviation of a factor ``exp(N(0, gain))`` per descriptor.
         shift: Standard deviation of an offset per descriptor.
         noise: Standard deviation of white noise on every value.
@@ -28,9 +31,11 @@ class FrameAugmentation:
         descriptor_mask: Share of the descriptors that are masked, drawn per utterance between 0 and this.
     """
 
-    probability: float = 1.0
+    speeds: tuple[float, ...] = ()
+    speed_probability: float = 0.67
     crop: float = 1.0
-    stretch: float = 0.0
+    tempo: float = 0.0
+    phase: bool = False
     gain: float = 0.0
     shift: float = 0.0
     noise: float = 0.0
@@ -39,13 +44,17 @@ class FrameAugmentation:
     descriptor_mask: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("probability", "time_mask_share", "descriptor_mask"):
+        object.__setattr__(self, "speeds", tuple(self.speeds))
+        for speed in self.speeds:
+            if not 0.5 <= speed <= 2 or speed == 1:
+                raise ValueError(f"augment.speeds must lie between 0.5 and 2 and not be 1, not {speed}")
+        for name in ("speed_probability", "time_mask_share", "descriptor_mask"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"augment.{name} must lie in [0, 1], not {getattr(self, name)}")
         if not 0 < self.crop <= 1:
             raise ValueError(f"augment.crop must lie in (0, 1], not {self.crop}")
-        if not 0 <= self.stretch < 1:
-            raise ValueError(f"augment.stretch must lie in [0, 1), not {self.stretch}")
+        if not 0 <= self.tempo <= 0.5:
+            raise ValueError(f"augment.tempo must lie in [0, 0.5], not {self.tempo}")
         for name in ("gain", "shift", "noise", "time_masks"):
             if getattr(self, name) < 0:
                 raise ValueError(f"augment.{name} must not be negative, not {getattr(self, name)}")
@@ -53,29 +62,37 @@ class FrameAugmentation:
     @property
     def active(self) -> bool:
         """Whether anything would change."""
-        return self.probability > 0 and (
-            self.crop < 1
-            or max(self.stretch, self.gain, self.shift, self.noise, self.descriptor_mask) > 0
+        return (
+            bool(self.speeds)
+            or self.crop < 1
+            or self.phase
+            or max(self.tempo, self.gain, self.shift, self.noise, self.descriptor_mask) > 0
             or self.time_masks > 0
         )
 
+    def draw_speed(self, rng: np.random.Generator) -> int:
+        """Which recording: 0 is the original, ``i`` the one at ``speeds[i - 1]``."""
+        if not self.speeds or rng.random() >= self.speed_probability:
+            return 0
+        return 1 + int(rng.integers(len(self.speeds)))
+
+    def draw_crop(self, frames: int, rng: np.random.Generator) -> slice:
+        """Which of a number of frames are kept; at least one."""
+        if self.crop == 1:
+            return slice(0, frames)
+        kept = max(1, round(frames * rng.uniform(self.crop, 1.0)))
+        start = int(rng.integers(frames - kept + 1))
+        return slice(start, start + kept)
+
+    def draw_window(self, decimate: int, rng: np.random.Generator) -> tuple[float, float]:
+        """How many frames become one, and how many frames are before the first of them."""
+        window = decimate * float(np.exp(rng.uniform(-self.tempo, self.tempo)))
+        return window, float(rng.uniform(0, decimate)) if self.phase else 0.0
+
     def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Changed copy ``[frames', dims]`` (float32) of ``frames`` ``[frames, dims]``; at least one frame remains."""
+        """Changed copy (float32) of standardised ``frames`` ``[frames, dims]``, of the same shape."""
         frames = np.array(frames, dtype=np.float32)
-        if rng.random() >= self.probability:
-            return frames
-        if self.crop < 1:
-            kept = max(1, round(len(frames) * rng.uniform(self.crop, 1.0)))
-            start = rng.integers(len(frames) - kept + 1)
-            frames = frames[start : start + kept]
-        if self.stretch > 0:
-            factor = (1 + self.stretch) ** rng.uniform(-1, 1)
-            position = np.linspace(0, len(frames) - 1, max(1, round(len(frames) * factor)), dtype=np.float32)
-            left = np.minimum(position.astype(np.int64), max(len(frames) - 2, 0))
-            right = np.minimum(left + 1, len(frames) - 1)
-            share = (position - left.astype(np.float32))[:, None]
-            frames = frames[left] * (1 - share) + frames[right] * share
-        dims = frames.shape[1]
+        count, dims = frames.shape
         if self.gain > 0:
             frames *= np.exp(rng.normal(0, self.gain, dims)).astype(np.float32)
         if self.shift > 0:
@@ -83,10 +100,9 @@ class FrameAugmentation:
         if self.noise > 0:
             frames += rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(self.noise)
         if self.time_masks > 0:
-            longest = self.time_mask_share * len(frames)
-            length = rng.uniform(0, longest, self.time_masks)
-            start = rng.uniform(0, np.maximum(len(frames) - length, 0))
-            at = np.arange(len(frames))[:, None]
+            length = rng.uniform(0, self.time_mask_share * count, self.time_masks)
+            start = rng.uniform(0, count - length)
+            at = np.arange(count)[:, None]
             frames[((at >= start) & (at < start + length)).any(axis=1)] = 0
         if self.descriptor_mask > 0:
             share = rng.uniform(0, self.descriptor_mask)

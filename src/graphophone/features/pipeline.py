@@ -205,14 +205,21 @@ class FeaturePipeline:
         result[:, self.acoustic_dims :] = metadata
         return result
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able description, from which :meth:`from_dict` makes an equal pipeline."""
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments but the extractor, JSON-able."""
         return {
-            "extractor": {"name": self.extractor.name, "config": self.extractor.config},
             "decimate": self.decimate,
             "decimate_mode": self.decimate_mode,
             "relative": self.relative,
             "metadata": list(self.metadata),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able description, from which :meth:`from_dict` makes an equal pipeline."""
+        return {
+            "extractor": {"name": self.extractor.name, "config": self.extractor.config},
+            **self.options,
         }
 
     @classmethod
@@ -338,7 +345,7 @@ class FeaturePipeline:
 
     def _outcomes(
         self, corpus: Corpus, cache: FeatureCache | None, workers: int | None
-    ) -> Generator[extraction.Outcome]:
+    ) -> Generator[extraction.Outcome, None, None]:
         """One outcome per item of the corpus: first what the cache has, then the rest as it gets ready."""
         items = []
         for item in _items(corpus):
@@ -437,10 +444,8 @@ class FeatureSet(Sequence[np.ndarray]):
         self.notes = notes
         self.stats = stats
         self._metadata = metadata
-        self._places = [
-            (o.entry.path, o.entry.offset, o.entry.shape) if o.entry is not None else o.array for o in outcomes
-        ]
-        shapes = [np.shape(p) if isinstance(p, np.ndarray) else p[2] for p in self._places if p is not None]
+        self._places = [_place(outcome) for outcome in outcomes]
+        shapes = [place.shape if isinstance(place, np.ndarray) else place[2] for place in self._places]
         raw = np.array([shape[0] if len(shape) == 2 else 1 for shape in shapes], dtype=np.int64)
         self.lengths: np.ndarray = -(-raw // pipeline.decimate)
 
@@ -477,6 +482,15 @@ class FeatureSet(Sequence[np.ndarray]):
 
     def __repr__(self) -> str:
         return f"FeatureSet({len(self)} items, {self.dims} features, {len(self.failures)} failures)"
+
+
+def _place(outcome: extraction.Outcome) -> np.ndarray | tuple[str, int, tuple[int, ...]]:
+    """Where the features are: here, or in a file from a byte on."""
+    if outcome.entry is not None:
+        return outcome.entry.path, outcome.entry.offset, outcome.entry.shape
+    if outcome.array is None:
+        raise ValueError("an outcome without an error has features")
+    return outcome.array
 
 
 def _number(value: Any) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -117,14 +118,14 @@ class Recipe:
 
 SLOTS = ("corpus", "features", "graph", "model", "task", "protocol")
 
-# What the run supplies, and a recipe therefore cannot set.
+# What the run supplies, and a recipe therefore cannot set; `name` is taken by the slot itself.
 _SUPPLIED: Mapping[str, frozenset[str]] = {
-    "corpus": frozenset({"root"}),
-    "features": frozenset(),
-    "graph": frozenset(),
-    "model": frozenset({"in_channels", "num_classes"}),
-    "task": frozenset({"model", "num_classes", "class_weights", "seed"}),
-    "protocol": frozenset(),
+    "corpus": frozenset({"name", "root"}),
+    "features": frozenset({"name"}),
+    "graph": frozenset({"name"}),
+    "model": frozenset({"name", "in_channels", "num_classes"}),
+    "task": frozenset({"name", "model", "num_classes", "class_weights", "seed"}),
+    "protocol": frozenset({"name"}),
 }
 
 
@@ -332,7 +333,7 @@ def _one_line(text: str) -> str:
 
 
 def _to_recipe(parsed: Namespace, label: str) -> Recipe:
-    plain = parsed.as_dict()
+    plain = json.loads(json.dumps(parsed.as_dict(), default=str))  # lists for tuples, text for paths
     plain.pop("recipe", None)
     if not plain["seeds"]:
         raise RecipeError(f"{label}: seeds must name at least one seed, such as [0]")

@@ -124,9 +124,7 @@ class GraphClassification(LightningModule):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Mean cross-entropy of logits ``[graphs, classes]`` and classes ``[graphs]``."""
-        return F.cross_entropy(
-            logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing
-        )
+        return F.cross_entropy(logits, target, weight=self.class_weights, label_smoothing=self.label_smoothing)
 
     def on_train_epoch_start(self) -> None:  # noqa: D102
         torch.manual_seed((self.seed * 1_000_003 + self.current_epoch) % 2**63)

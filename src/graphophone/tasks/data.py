@@ -9,38 +9,77 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Batch, Data
 
-Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+from graphophone.features import FeatureSet
+from graphophone.features.augment import FrameAugmentation
+
+Frames = Callable[[int, np.random.Generator], np.ndarray]
 
 
-class UtteranceGraphs(Dataset):
-    """Utterances as node features, read from (memory-mapped) arrays when they are asked for.
-
-    Keys are ``(epoch, position)``: an item's augmentation is drawn from ``(seed, epoch, row)`` and from nothing
-    else, so it is the same in whichever order, process or resumed training it is made.
+class PlainFrames:
+    """Standardised frames of an item, always the same: for validation, test and unchanged training data.
 
     Args:
         arrays: Features of every item of the corpus, each ``[frames, dims]``.
-        targets: Class of every item of the corpus, ``[items]``.
-        rows: Which items this data set holds, ``[n]``.
         standardizer: Maps ``[frames, dims]`` to the same shape.
-        augmentation: Maps standardised frames and a generator to frames; None for validation and test.
-        seed: See above.
+    """
+
+    def __init__(self, arrays: Sequence[np.ndarray], standardizer: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.arrays = arrays
+        self.standardizer = standardizer
+
+    def __call__(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """Frames ``[frames, dims]`` of a row of the corpus; ``rng`` is not used."""
+        return self.standardizer(self.arrays[row])
+
+
+class AugmentedFrames:
+    """Standardised frames of an item, changed anew at each call.
+
+    Args:
+        versions: Features of every item of the corpus: the recordings as they are, then at each speed.
+        standardizer: Maps ``[frames, dims]`` to the same shape.
+        augmentation: What is changed.
     """
 
     def __init__(
         self,
-        arrays: Sequence[np.ndarray],
-        targets: np.ndarray,
-        rows: np.ndarray,
+        versions: Sequence[FeatureSet],
         standardizer: Callable[[np.ndarray], np.ndarray],
-        augmentation: Augmentation | None = None,
-        seed: int = 0,
+        augmentation: FrameAugmentation,
     ) -> None:
-        self.arrays = arrays
-        self.targets = targets
-        self.rows = rows
+        self.versions = versions
         self.standardizer = standardizer
         self.augmentation = augmentation
+
+    def __call__(self, row: int, rng: np.random.Generator) -> np.ndarray:
+        """Frames ``[frames, dims]`` of a row of the corpus, changed as ``rng`` draws."""
+        change = self.augmentation
+        version = self.versions[change.draw_speed(rng)]
+        raw = version.raw(row)
+        raw = raw[change.draw_crop(len(raw), rng)]
+        window, phase = change.draw_window(version.pipeline.decimate, rng)
+        return change(
+            self.standardizer(version.pipeline.finish(raw, version.metadata(row), window=window, phase=phase)), rng
+        )
+
+
+class UtteranceGraphs(Dataset):
+    """Utterances as node features, read when they are asked for.
+
+    Keys are ``(epoch, position)``: what is random about an item is drawn from ``(seed, epoch, row)`` and from nothing
+    else, so it is the same in whichever order, process or resumed training it is made.
+
+    Args:
+        frames: Gives the standardised frames ``[frames, dims]`` of a row of the corpus.
+        targets: Class of every item of the corpus, ``[items]``.
+        rows: Which items this data set holds, ``[n]``.
+        seed: See above.
+    """
+
+    def __init__(self, frames: Frames, targets: np.ndarray, rows: np.ndarray, seed: int = 0) -> None:
+        self.frames = frames
+        self.targets = targets
+        self.rows = rows
         self.seed = seed
 
     def __len__(self) -> int:
@@ -49,9 +88,7 @@ class UtteranceGraphs(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> Data:
         epoch, position = key
         row = int(self.rows[position])
-        frames = self.standardizer(self.arrays[row])
-        if self.augmentation is not None:
-            frames = self.augmentation(frames, np.random.default_rng((self.seed, epoch, row)))
+        frames = self.frames(row, np.random.default_rng((self.seed, epoch, row)))
         return Data(
             x=torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)),
             y=torch.tensor([self.targets[row]]),
@@ -123,6 +160,7 @@ class Collate:
         self.graph = graph
 
     def __call__(self, items: list[Data]) -> Batch:
+        """One batch with ``x``, ``edge_index``, ``batch``, ``y`` and ``row``."""
         return self.graph(Batch.from_data_list(items))
 
 
