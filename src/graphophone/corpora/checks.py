@@ -99,16 +99,16 @@ class CheckReport:
 
         console = console or Console()
         corpus, table = self.corpus, self.corpus.table
-        facts = [f"{len(corpus):,} items", f"{len(corpus.classes)} classes"]
+        facts = [_number(len(corpus), "item"), _number(len(corpus.classes), "class", "classes")]
         if corpus.speakers is not None:
-            facts.append(f"{len(set(corpus.speakers)):,} speakers")
+            facts.append(_number(len(set(corpus.speakers)), "speaker"))
         if corpus.hours is not None:
             facts.append(f"{corpus.hours:.2f} h")
         console.print(Text.assemble((corpus.name, "bold"), ": " + ", ".join(facts)))
         if (spread := _spread(self.durations)) is not None:
             console.print(
                 f"duration of an item {spread['min']:.2f} to {spread['max']:.2f} s, median {spread['median']:.2f} s; "
-                f"{_listing(self.rates, ' Hz')}; {_listing(self.channels, ' channel(s)')}"
+                f"{_listing(self.rates, 'Hz', 'Hz')}; {_listing(self.channels, 'channel')}"
             )
         for name in ("licence", "url"):
             if getattr(corpus, name):
@@ -121,7 +121,9 @@ class CheckReport:
             console.print(Text(f"note: {note}"))
         for kind, problems in (("error", self.errors), ("warning", self.warnings)):
             if problems:
-                console.print(_problem_table(kind, problems, limit))
+                left_out = " (left out)" if kind == "error" else ""
+                console.print(Text(_number(len(problems), kind) + left_out, style="bold"))
+                console.print(_problem_table(problems, limit))
         if not self.problems:
             console.print("no problems" + ("" if self.decoded or not len(self.durations) else " in the headers"))
 
@@ -394,14 +396,14 @@ def _notes(corpus: Corpus) -> tuple[str, ...]:
     lacking = len(_gaps(corpus))
     if lacking:
         everyone = table["speaker"].nunique()
-        notes.append(f"{lacking} of {everyone} speakers have no recording of at least one class")
+        notes.append(f"of {lacking} of the {_number(everyone, 'speaker')} at least one class is not recorded")
     for column in ("split", "fold", "session"):
         if column in table:
             several = table.groupby("speaker")[column].nunique()
             shared = several[several > 1].index.tolist()
             if shared:
                 names = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
-                notes.append(f"{len(shared)} speakers are in more than one {column} ({names})")
+                notes.append(f"in more than one {column}: {_number(len(shared), 'speaker')} ({names})")
     return tuple(notes)
 
 
@@ -423,8 +425,13 @@ def _spread(durations: np.ndarray) -> dict[str, float] | None:
 # ------------------------------------------------------------------------------------------- tables to look at
 
 
-def _listing(counts: dict[int, int], unit: str) -> str:
-    return ", ".join(f"{value:,}{unit} ({count:,})" for value, count in counts.items())
+def _number(count: int, one: str, many: str | None = None) -> str:
+    """A number with its noun."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _listing(counts: dict[int, int], one: str, many: str | None = None) -> str:
+    return ", ".join(f"{_number(value, one, many)} ({count:,} x)" for value, count in counts.items())
 
 
 def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
@@ -464,12 +471,11 @@ def _part_table(corpus: Corpus, column: str) -> Table:
     return table
 
 
-def _problem_table(kind: str, problems: Sequence[Problem], limit: int) -> Table:
+def _problem_table(problems: Sequence[Problem], limit: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    left_out = " (left out)" if kind == "errors" else ""
-    table = Table(title=f"{len(problems):,} {kind}{left_out}", title_justify="left", box=None, title_style="bold")
+    table = Table(box=None)
     table.add_column("row", justify="right")
     table.add_column("item", overflow="fold")
     table.add_column("reason", overflow="fold")

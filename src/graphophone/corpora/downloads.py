@@ -64,7 +64,8 @@ ARCHIVES: dict[str, Archive] = {
 
 _ATTEMPTS = 5
 _PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
-_CHUNK = 1 << 18
+_READ = 1 << 14  # bytes; what has arrived of a block when the connection breaks is lost
+_COPY = 1 << 20
 _TIMEOUT = (15.0, 60.0)  # seconds to connect; seconds without a byte
 
 
@@ -160,7 +161,8 @@ def _fetch(archive: Archive, url: str, folder: Path, progress: bool) -> Path:
 
     get_logger().setLevel("WARNING")
     with _rich_bar(f"fetching {archive.file}", progress) as bar:
-        downloader = ResumingDownloader(folder / f"{archive.file}.part", progressbar=bar)
+        part = folder / f"{archive.file}.part"
+        downloader = ResumingDownloader(part, attempts=_ATTEMPTS, pause=_PAUSE, progressbar=bar)
         try:
             return Path(
                 pooch.retrieve(
@@ -214,13 +216,14 @@ class ResumingDownloader:
             DownloadError: If the server has no such file, or the transfer fails ``attempts`` times in a row.
         """
         import requests
+        from requests.exceptions import InvalidSchema, InvalidURL, MissingSchema
 
         failures = 0
         while True:
             before = self._size()
             try:
                 total = self._transfer(url)
-            except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+            except (InvalidSchema, InvalidURL, MissingSchema) as error:
                 raise DownloadError(f"{url}: not an address that can be fetched; give an http(s) one") from error
             except requests.RequestException as error:
                 failures = 1 if self._size() > before else failures + 1
@@ -267,7 +270,7 @@ class ResumingDownloader:
             total = None if length is None else int(length) + (have if resumed else 0)
             self._show(have if resumed else 0, total)
             with self.part.open("ab" if resumed else "wb") as file:
-                for chunk in response.iter_content(_CHUNK):
+                for chunk in response.iter_content(_READ):
                     file.write(chunk)
                     if self.progressbar is not None:
                         self.progressbar.update(len(chunk))
@@ -359,7 +362,7 @@ def _unpack(path: Path, folder: Path, progress: bool) -> dict[str, int]:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     half = target.with_name(f".{target.name}.part")
                     with archive.open(member) as source, half.open("wb") as file:
-                        shutil.copyfileobj(source, file, _CHUNK)
+                        shutil.copyfileobj(source, file, _COPY)
                     half.replace(target)
                     files[member.filename] = member.file_size
                     if bar is not None:

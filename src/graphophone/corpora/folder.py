@@ -61,8 +61,8 @@ def load(
             if match is None:
                 problems.append(Problem(item, None, f"its path does not match speaker={speaker!r}"))
                 continue
-            groups = match.groupdict()
-            record["speaker"] = groups.get("speaker") or (match.group(1) if pattern.groups else match.group()) or ""
+            group = "speaker" if "speaker" in pattern.groupindex else min(1, pattern.groups)
+            record["speaker"] = match[group] or ""
         records.append(record)
     if not records:
         more = f"; the first problem: {problems[0]}" if problems else ""
