@@ -45,7 +45,8 @@ def delta(contours: np.ndarray, window: int = 2) -> np.ndarray:
     .. math:: d_t = \frac{\sum_{w=1}^{W} w (x_{t+w} - x_{t-w})}{2 \sum_{w=1}^{W} w^2}
 
     Frames before the first and after the last repeat these. With the window of 2 this is openSMILE's
-    cDeltaRegression with ``deltawin = 2``, to the last bit in float32.
+    cDeltaRegression with ``deltawin = 2``, to the last bit in float32, from 4 frames on; for 2 or 3 frames
+    openSMILE's own output does not follow this formula.
 
     Args:
         contours: `[frames, dims]`, at least one frame.
