@@ -13,7 +13,6 @@ import numpy as np
 
 from graphophone import audio
 from graphophone.errors import GraphophoneError, MissingDependencyError
-from graphophone.features.extraction import default_workers
 from graphophone.features.pipeline import FeaturePipeline
 
 _PARALLEL_FROM = 48
@@ -146,8 +145,10 @@ def hear_many(
         workers: Processes; None decides, 0 and 1 use this process.
         total: Number of clips if known, to decide.
     """
+    from joblib import cpu_count  # type: ignore[import-untyped]
+
     if workers is None:
-        workers = 1 if total is not None and total < _PARALLEL_FROM else default_workers()
+        workers = 1 if total is not None and total < _PARALLEL_FROM else cpu_count()
     if workers <= 1:
         for clip in clips:
             yield hear(clip, pipeline, max_duration)
@@ -176,7 +177,7 @@ def _chunks(clips: Iterator[Clip], flying: deque[list[Clip]], size: int = 4) -> 
 def _parallel(
     chunks: Iterable[list[Clip]], pipeline: FeaturePipeline, max_duration: float | None, workers: int
 ) -> Iterator[list[Heard]]:
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
 
     pool = Parallel(
         n_jobs=workers,

@@ -245,10 +245,10 @@ def explain(
 
 
 def column_groups(columns: tuple[str, ...]) -> dict[str, list[int]]:
-    """Positions of the columns by kind of descriptor; slopes count with what they are the slope of."""
+    """Positions of the columns by kind of descriptor; slopes and relative values count with what they are made of."""
     groups: dict[str, list[int]] = {}
     for position, column in enumerate(columns):
-        stem = re.sub(r"[\[_]?\d+\]?$", "", column).strip("_") or column
+        stem = re.sub(r"[\[_]?\d+\]?$", "", column.removesuffix("_relative")).strip("_") or column
         name = next((name for name, pattern in _GROUPS if re.search(pattern, stem.lower())), stem)
         groups.setdefault(name, []).append(position)
     return groups

@@ -78,7 +78,7 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
     if len(classes) > 1:
         table.add_column("next")
     for row in frame.to_dict(orient="records"):
-        cells = [str(row["file"] or "signal")] if with_file else []
+        cells = ["signal" if pd.isna(row["file"]) else str(row["file"])] if with_file else []
         cells += [f"{row['start']:.2f}", f"{row['end']:.2f}", str(row["label"])]
         known = not pd.isna(row["confidence"])
         cells.append(f"{row['confidence']:.2f}" if known else "")

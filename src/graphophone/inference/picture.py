@@ -22,7 +22,7 @@ FOR, AGAINST = "#c1272d", "#1f5fa8"
 _HEAT = "RdBu_r"
 _INK, _MUTED = "#222222", "#777777"
 _BINS = 600
-_MOST_BARS, _FEWEST_SLOTS = 10, 7
+_MOST_BARS, _SLOTS = 10, 18
 
 
 def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
@@ -45,28 +45,40 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
     score.set_xlabel("time (s)")
     left.align_ylabels([arcs, wave, spectrum, score])
 
-    probabilities, groups = right.subplots(2, 1)
+    # Bars of one thickness in both charts; what is left over stays empty.
+    slots = [min(len(names), _MOST_BARS) + 1 for names in (explanation.labels, explanation.groups)]
+    probabilities, groups, rest = right.subplots(
+        3, 1, gridspec_kw={"height_ratios": (*slots, max(1, _SLOTS - sum(slots)))}
+    )
+    rest.set_axis_off()
     _draw_probabilities(probabilities, explanation)
     _draw_groups(groups, explanation)
 
     name = Path(explanation.file).name if explanation.file else "signal"
     name = name if len(name) <= 48 else f"{name[:47]}…"
     likeliest = explanation.labels[int(np.argmax(explanation.probabilities))]
-    verdict = f"{explanation.label}, probability {explanation.probability:.2f}"
+    verdict = f"{explanation.label}, probability {_probability(explanation.probability)}"
     if explanation.label != likeliest:
         verdict += f"  (the model says {likeliest})"
     figure.suptitle(f"{verdict}\n", x=0.012, ha="left", fontsize=15, fontweight="bold", color=_INK, linespacing=1.1)
     figure.text(
         0.012,
         0.945,
-        f"{name}: red speaks for {explanation.label}, blue against it. Evidence {explanation.evidence:+.2f} log-odds, "
-        f"{explanation.baseline:+.2f} for the average frame; the integral misses {abs(explanation.gap):.3f}.",
+        (
+            f"{name}: red speaks for {explanation.label}, blue against it. Evidence {explanation.evidence:+.2f} "
+            f"log-odds, {explanation.baseline:+.2f} for the average frame; the integral misses "
+            f"{abs(explanation.gap):.3f}."
+        ).replace(" -", " −"),
         ha="left",
         va="top",
         fontsize=9.5,
         color=_MUTED,
     )
     return figure
+
+
+def _probability(value: float) -> str:
+    return f"{value:.2f}" if value < 0.995 else f"{value:.3f}"
 
 
 def _smooth(scores: np.ndarray, frame_seconds: float, width: float = 0.05) -> np.ndarray:
@@ -193,8 +205,8 @@ def _draw_probabilities(axes: Axes, explanation: Explanation) -> None:
     values = explanation.probabilities[order]
     names = [explanation.labels[i] for i in order]
     colors = [_INK if name == explanation.label else "#bbbbbb" for name in names]
-    _bars(axes, names, values, colors, [f"{value:.2f}" for value in values])
-    axes.set_xlim(0, 1.22)
+    _bars(axes, names, values, colors, [_probability(value) for value in values])
+    axes.set_xlim(0, 1.25)
     axes.set_title("probability", loc="left", fontsize=10)
 
 
@@ -203,14 +215,14 @@ def _draw_groups(axes: Axes, explanation: Explanation) -> None:
     names, values = [name for name, _ in ranked], np.array([value for _, value in ranked])
     colors = [FOR if value > 0 else AGAINST for value in values]
     _bars(axes, names, values, colors, [f"{value:+.2f}" for value in values])
-    reach = 1.45 * (float(np.abs(values).max()) or 1.0)
-    axes.set_xlim(-reach if (values < 0).any() else 0, reach if (values > 0).any() else 0)
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    room = 0.4 * ((high - low) or 1.0)  # for the numbers at the ends of the bars
+    axes.set_xlim(low - room * (low < 0), high + room)
     axes.axvline(0, color=_INK, linewidth=0.7)
     axes.set_title("evidence by descriptor", loc="left", fontsize=10)
 
 
 def _bars(axes: Axes, names: list[str], values: np.ndarray, colors: list[str], texts: list[str]) -> None:
-    axes.set_ylim(-0.6, max(len(names), _FEWEST_SLOTS) - 0.4)
     bars = axes.barh(names, values, color=colors, height=0.68)
     axes.bar_label(bars, labels=[text.replace("-", "−") for text in texts], padding=3, fontsize=8.5, color=_INK)
     axes.invert_yaxis()

@@ -156,7 +156,7 @@ class Recognizer:
             found = audio.find_audio(path)
             if not found:
                 failures.append(Problem(str(path), None, "no audio files in this folder"))
-            clips.extend(Clip(len(clips) + i, path=str(file)) for i, file in enumerate(found))
+            clips += [Clip(i, path=str(file)) for i, file in enumerate(found, start=len(clips))]
         return self._many(clips, failures=failures)
 
     def process_folder(self, folder: str | Path) -> pd.DataFrame:

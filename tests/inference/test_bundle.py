@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import RepositoryNotFoundError
+
+from graphophone.errors import GraphophoneError
+from graphophone.inference import ModelFolderError, Recognizer, load_bundle, save_bundle
+from graphophone.inference.bundle import BUNDLE_FILES
+from graphophone.models import create_model
+
+LABELS = ("neutral", "happy", "angry")
+RATE = 16000
+Voice = Callable[..., np.ndarray]
+Parts = Callable[..., dict]
+
+
+@pytest.fixture
+def copy(model_folder: Path, tmp_path: Path) -> Path:
+    """A model folder to damage."""
+    return Path(shutil.copytree(model_folder, tmp_path / "copy"))
+
+
+def edit(folder: Path, name: str, **changes: Any) -> None:
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**content, **changes}))
+
+
+def one_line(error: pytest.ExceptionInfo[GraphophoneError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def test_what_is_read_is_what_was_saved(tmp_path: Path, voice: Voice, parts: Parts):
+    given = parts(metadata=("spontaneous",))
+    loaded = load_bundle(save_bundle(tmp_path / "model", **given))
+    assert loaded.labels == LABELS
+    assert loaded.graph.config == given["graph"].config
+    assert loaded.pipeline.to_dict() == given["pipeline"].to_dict()
+    frames = given["pipeline"](voice(1.3), RATE, {"spontaneous": 1})
+    np.testing.assert_array_equal(loaded.standardizer(frames), given["standardizer"](frames))
+    for name, tensor in given["model"].state_dict().items():
+        torch.testing.assert_close(loaded.model.state_dict()[name], tensor, rtol=0, atol=0)
+    assert not loaded.model.training
+
+
+def test_the_folder_holds_these_files_and_others_may_read_them(model_folder: Path):
+    assert {path.name for path in model_folder.iterdir()} == set(BUNDLE_FILES)
+    for path in (model_folder, *model_folder.iterdir()):
+        assert path.stat().st_mode & stat.S_IROTH
+
+
+def test_a_run_folder_stands_for_its_model(copy: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    run.mkdir()
+    copy.rename(run / "model")
+    assert load_bundle(run).folder == run / "model"
+    assert load_bundle(str(run)).labels == LABELS
+
+
+def test_a_run_without_a_model_says_so(tmp_path: Path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(ModelFolderError, match="no finished model") as error:
+        load_bundle(tmp_path)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "pipeline.json", "standardizer.safetensors"])
+def test_a_missing_file_is_named(copy: Path, name: str):
+    (copy / name).unlink()
+    with pytest.raises(GraphophoneError, match=name.replace(".", r"\.")) as error:
+        load_bundle(copy)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "pipeline.json", "standardizer.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
+def test_a_damaged_file_is_named(copy: Path, name: str, damage: str):
+    content = (copy / name).read_bytes()
+    (copy / name).write_bytes({"cut": content[: len(content) // 2], "noise": b"\x93\x00 no" * 9, "empty": b""}[damage])
+    with pytest.raises(GraphophoneError, match=name.replace(".", r"\.")) as error:
+        load_bundle(copy)
+    one_line(error)
+
+
+class Payload:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (self.target,))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".ckpt", ".pkl"])
+def test_pickles_are_refused_and_not_opened(copy: Path, tmp_path: Path, suffix: str):
+    trap, sprung = copy / f"pytorch_model{suffix}", tmp_path / "sprung"
+    trap.write_bytes(pickle.dumps(Payload(sprung)))
+    load_bundle(copy)  # one that lies beside the weights is not touched
+    (copy / "model.safetensors").unlink()
+    for source in (trap, copy):
+        with pytest.raises(ModelFolderError, match="never loaded") as error:
+            load_bundle(source)
+        assert trap.name in one_line(error)
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["a", "b"]}, "2 labels.*3 classes"),
+        ({"labels": ["a", "b", "b"]}, "not unique"),
+        ({"labels": []}, "empty"),
+        ({"format": 2}, "newer.*upgrade"),
+        ({"format": None}, "no format number"),
+        ({"graph": {"name": "moebius"}}, "moebius"),
+        ({"graph": {"name": "cycle_topk", "kk": 3}}, "kk"),
+        ({"features": {"extractor": {"name": "fbank", "config": {"num_mel_bins": 20}}}}, "20 columns.*12"),
+        ({"features": {"extractor": {"name": "nose"}}}, "nose"),
+        ({"features": 3}, "not understood"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(copy: Path, changes: dict, words: str):
+    edit(copy, "pipeline.json", **changes)
+    with pytest.raises(ModelFolderError, match=words) as error:
+        load_bundle(copy)
+    assert str(copy / "pipeline.json") in one_line(error)
+
+
+def test_weights_of_another_network_are_refused(copy: Path):
+    edit(copy, "config.json", widths=[16, 14])
+    with pytest.raises(GraphophoneError, match=r"model\.safetensors") as error:
+        load_bundle(copy)
+    one_line(error)
+
+
+def test_a_standardizer_of_other_features_is_refused(copy: Path, tmp_path: Path, parts: Parts):
+    other = save_bundle(tmp_path / "other", **parts(metadata=("spontaneous",)))
+    shutil.copy(other / "standardizer.safetensors", copy)
+    with pytest.raises(ModelFolderError, match=r"standardizer\.safetensors: 13 columns.*12"):
+        load_bundle(copy)
+
+
+def test_saving_parts_that_do_not_fit_leaves_nothing(tmp_path: Path, parts: Parts):
+    wrong = {**parts(), "model": create_model("glnn", in_channels=11, num_classes=3)}
+    with pytest.raises(ModelFolderError, match=r"12 columns.*11"):
+        save_bundle(tmp_path / "model", **wrong)
+    with pytest.raises(ModelFolderError, match="2 labels"):
+        save_bundle(tmp_path / "model", **{**parts(), "labels": ("a", "b")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_save_leaves_the_former_folder(copy: Path, monkeypatch: pytest.MonkeyPatch, parts: Parts):
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+    given = parts(seed=1)
+    monkeypatch.setattr(type(given["standardizer"]), "state_dict", lambda self: {}["disk full"])
+    with pytest.raises(KeyError):
+        save_bundle(copy, **given)
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def test_saving_again_replaces_a_model_and_nothing_else(copy: Path, tmp_path: Path, parts: Parts):
+    before = (copy / "model.safetensors").read_bytes()
+    save_bundle(copy, **parts(seed=1))
+    assert (copy / "model.safetensors").read_bytes() != before
+    assert load_bundle(copy).labels == LABELS
+    (copy / "thesis.tex").write_text("the only copy")
+    with pytest.raises(ModelFolderError, match="not a model folder"):
+        save_bundle(copy, **parts())
+    assert (copy / "thesis.tex").read_text() == "the only copy"
+    assert [path.name for path in tmp_path.iterdir()] == [copy.name]
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for source in ("runs/glnn", "nowhere", tmp_path / "nowhere", "./a/b", "runs"):
+        with pytest.raises(ModelFolderError) as error:
+            Recognizer.from_pretrained(source)
+        one_line(error)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ModelFolderError, match="is a file"):
+        load_bundle("notes.txt")
+
+
+def test_the_hub_gives_only_the_files_of_a_model(model_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def snapshot_download(repository: str, **options: Any) -> str:
+        asked.append((repository, options))
+        return str(model_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert load_bundle("someone/emotion-model@v2").labels == LABELS
+    ((repository, options),) = asked
+    assert repository == "someone/emotion-model"
+    assert options["revision"] == "v2"
+    assert set(options["allow_patterns"]) == set(BUNDLE_FILES)
+
+
+def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def snapshot_download(*_: Any, **__: Any) -> str:
+        raise ConnectionError("no route to host\nmore\nand more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(ModelFolderError, match=r"someone/model.*no route to host") as error:
+        load_bundle("someone/model")
+    one_line(error)
+    assert issubclass(RepositoryNotFoundError, OSError)  # which is why the hub's own errors are caught as well
+
+
+def test_the_card(tmp_path: Path, parts: Parts):
+    folder = save_bundle(
+        tmp_path / "model",
+        **parts(),
+        corpus={"name": "tones", "items": 1234, "speakers": ["a", "b"], "hours": 1.5, "citation": "Anon, 2020."},
+        protocol={"name": "stratified", "description": "A random eighth part was held out.", "mixes_speakers": True},
+        metrics={"test": {"ua": {"mean": 0.5, "sd": 0.1, "low": 0.4, "high": 0.6, "n": 5}, "wa": np.float64(0.625)}},
+    )
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "graphophone"
+    assert card.data.license == "other"
+    assert {result.metric_type: result.metric_value for result in card.data.eval_results} == {"ua": 0.5, "wa": 0.625}
+    for words in (
+        "neutral, happy and angry",
+        "1,234 recordings, 1.5 hours, 2 speakers",
+        "50.0 % | 40.0 to 60.0 (n = 5)",
+        "62.5 % | not known",
+        "Speakers of the test part were also heard in training",
+        "Anon, 2020.",
+        "## Intended use",
+        "## Limits",
+    ):
+        assert words in card.text
+    assert load_bundle(folder).metrics["test"]["wa"] == 0.625
+
+
+def test_a_card_of_your_own(tmp_path: Path, parts: Parts):
+    save_bundle(tmp_path / "model", **parts(), card="# Mine\n")
+    assert (tmp_path / "model" / "README.md").read_text() == "# Mine\n"
+    save_bundle(tmp_path / "model", **parts(), card={"title": "Calls", "license": "mit", "limits": ["Only Danish."]})
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert card.data.license == "mit"
+    assert "# Calls" in card.text
+    assert "- Only Danish." in card.text

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphophone import audio
+from graphophone.errors import GraphophoneError
+from graphophone.inference import SILENCE, Bundle, Recognizer, iter_timeline, merge_segments, timeline
+
+LABELS = ("neutral", "happy", "angry")
+RATE = 16000
+Voice = Callable[..., np.ndarray]
+Write = Callable[..., Path]
+PROBABILITIES = [f"p_{label}" for label in LABELS]
+
+
+def test_a_window_is_answered_like_a_recording_of_its_own(recognizer: Recognizer, write: Write, voice: Voice):
+    signal = voice(6.3)
+    path = write("call.wav", signal, subtype="FLOAT")
+    found = timeline(recognizer, path, window=2.0, hop=0.75)
+    assert list(found.columns) == ["start", "end", "label", "confidence", *PROBABILITIES]
+    assert list(found["start"]) == [0.75 * i for i in range(7)]
+    assert list(found["end"]) == [*(0.75 * i + 2 for i in range(6)), 6.3]
+    for row in found.itertuples():
+        piece = signal[round(row.start * RATE) : round(row.end * RATE)]
+        alone = recognizer.process_signal(piece, RATE)
+        np.testing.assert_allclose(
+            found.loc[row.Index, PROBABILITIES].astype(float), alone[PROBABILITIES].iloc[0], atol=1e-6
+        )
+        assert row.label == alone["label"].iloc[0]
+    assert found.attrs["duration"] == pytest.approx(6.3)
+    assert found.attrs["failures"] == []
+
+
+def test_a_recording_shorter_than_the_window_is_one_window(recognizer: Recognizer, write: Write, voice: Voice):
+    found = timeline(recognizer, write("short.wav", voice(1.1)), window=3, hop=1)
+    assert found[["start", "end"]].to_numpy().tolist() == [[0.0, 1.1]]
+
+
+def test_silence_is_marked_and_not_guessed(recognizer: Recognizer, write: Write, voice: Voice):
+    rng = np.random.default_rng(0)
+    hum = (1e-4 * rng.standard_normal(3 * RATE) + 0.2).astype(np.float32)  # -80 dB on a constant
+    path = write("call.wav", np.concatenate([voice(2), hum, voice(2)]), subtype="FLOAT")
+    found = timeline(recognizer, path, window=1, hop=1)
+    assert (found["label"] == SILENCE).tolist() == [False, False, True, True, True, False, False]
+    quiet = found[found["label"] == SILENCE]
+    assert quiet[["confidence", *PROBABILITIES]].isna().all(axis=None)
+    assert quiet[["start", "end"]].to_numpy().tolist() == [[2, 3], [3, 4], [4, 5]]
+    assert SILENCE not in set(timeline(recognizer, path, window=1, hop=1, silence=None)["label"])
+    assert set(timeline(recognizer, path, window=1, hop=1, silence=0.0)["label"]) == {SILENCE}
+
+
+def test_the_threshold_holds_for_windows(bundle: Bundle, write: Write, voice: Voice):
+    path = write("call.wav", voice(3))
+    assert set(timeline(Recognizer(bundle, threshold=1.0), path, window=1, hop=1)["label"]) == {"unsure"}
+
+
+def test_half_an_hour_in_bounded_memory(bundle: Bundle, tmp_path: Path, voice: Voice):
+    path, rate, minutes = tmp_path / "long.wav", 8000, 30
+    with sf.SoundFile(path, "w", rate, 1, subtype="PCM_16") as file:
+        minute = np.pad(voice(10, rate=rate), (0, 50 * rate))
+        for _ in range(minutes):
+            file.write(minute)
+    recognizer = Recognizer(bundle, frames_per_batch=1000, workers=1)
+    recognizer.process_signal(voice(1), RATE)  # what is imported and planned once
+    tracemalloc.start()
+    found = timeline(recognizer, path, window=5, hop=5)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == 12 * minutes
+    assert (found["label"] == SILENCE).sum() == 10 * minutes
+    assert found["end"].iloc[-1] == 60 * minutes
+    assert peak < 12e6 < 4 * 16000 * 60 * minutes / 8  # the whole signal would take 115 MB
+
+
+def test_rows_come_before_the_end(bundle: Bundle, tmp_path: Path):
+    path = tmp_path / "hour.wav"
+    sf.write(path, np.zeros(3600 * 8000, np.int16), 8000)
+    first = next(iter_timeline(Recognizer(bundle, workers=1), path, window=1, hop=1))
+    assert 0 < len(first) < 3600
+
+
+def test_several_processes_give_the_same_timeline(bundle: Bundle, write: Write, voice: Voice):
+    path = write("call.wav", voice(8))
+    one = timeline(Recognizer(bundle, workers=1), path, window=1, hop=0.5)
+    two = timeline(Recognizer(bundle, workers=2), path, window=1, hop=0.5)
+    pd.testing.assert_frame_equal(one, two, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("window", "hop"), [(0.0, 1.0), (-1.0, 1.0), (3.0, 0.0), (1.0, 2.0), (float("nan"), 1.0), (90.0, 1.0)]
+)
+def test_windows_that_make_no_sense(recognizer: Recognizer, write: Write, window: float, hop: float, voice: Voice):
+    with pytest.raises(GraphophoneError, match=r"window|hop"):
+        timeline(recognizer, write("one.wav", voice(1)), window=window, hop=hop)
+
+
+def test_a_bad_file_raises(recognizer: Recognizer, tmp_path: Path):
+    with pytest.raises(audio.AudioError, match="no such file"):
+        timeline(recognizer, tmp_path / "gone.wav")
+
+
+@given(labels=st.lists(st.sampled_from("ab"), min_size=1, max_size=20), hop=st.sampled_from([0.5, 1.0, 3.0]))
+def test_segments_tile_the_recording(labels: list[str], hop: float):
+    start = hop * np.arange(len(labels))
+    frame = pd.DataFrame(
+        {"start": start, "end": start + 3.0, "label": labels, "confidence": np.linspace(0.5, 1, len(labels))}
+    )
+    found = merge_segments(frame)
+    assert found["start"].iloc[0] == 0
+    assert found["end"].iloc[-1] == start[-1] + 3
+    assert (found["end"].to_numpy()[:-1] == found["start"].to_numpy()[1:]).all()
+    assert (found["end"] > found["start"]).all()
+    assert (found["label"].to_numpy()[1:] != found["label"].to_numpy()[:-1]).all()
+    assert found["windows"].sum() == len(labels)
+    # The middle of every window lies in a segment with its label.
+    for middle, label in zip(start + 1.5, labels, strict=True):
+        inside = found[(found["start"] < middle) & (middle < found["end"])]
+        assert inside["label"].tolist() == [label]
+    mean = (found["confidence"] * found["windows"]).sum() / len(labels)
+    assert mean == pytest.approx(frame["confidence"].mean())
+
+
+def test_no_windows_no_segments():
+    assert merge_segments(pd.DataFrame(columns=["start", "end", "label", "confidence"])).empty
