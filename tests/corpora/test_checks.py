@@ -330,3 +330,14 @@ def test_a_long_list_of_problems_is_cut(tmp_path: Path, make_sound: MakeSound) -
 def test_progress_goes_to_standard_error(good: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
     corpora.check(good, progress=True)
     assert capsys.readouterr().out == ""
+
+
+def test_many_parts_are_listed_without_their_classes(tmp_path: Path, make_sound: MakeSound) -> None:
+    for i in range(12):
+        make_sound(tmp_path / f"{i}.wav")
+    found = corpus(tmp_path, [f"{i}.wav" for i in range(12)], fold=list(range(12)), split=["train", "test"] * 6)
+    lines = [line.split() for line in text(check(found)).splitlines()]
+    assert ["split", "test", "train"] in lines
+    assert ["x", "0", "6"] in lines
+    assert ["fold", "items"] in lines
+    assert ["11", "1"] in lines

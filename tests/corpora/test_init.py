@@ -34,3 +34,11 @@ def test_unknown_names_and_options_are_one_line(tmp_path: Path) -> None:
         corpora.load("ravdess", tmp_path, chanel="song")
     with pytest.raises(CorpusError, match="corpus 'iemocap': say where it is, with root"):
         corpora.load("iemocap")
+
+
+def test_options_reach_the_adapter(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/a.wav").write_bytes(b"sound")
+    found = corpora.load("folder", str(tmp_path), name="mine", classes=["y", "x"])
+    assert (found.name, found.classes) == ("mine", ("y", "x"))
+    assert found.table["audio"].tolist() == [str(tmp_path / "x/a.wav")]

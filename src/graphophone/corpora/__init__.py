@@ -43,7 +43,7 @@ def list_corpora(pattern: str = "*") -> list[str]:
     return CORPORA.names(pattern)
 
 
-def load(name: str, root: str | Path | None = None, **options: Any) -> Corpus:
+def load(name: str, /, root: str | Path | None = None, **options: Any) -> Corpus:
     """Read a corpus.
 
     Args:

@@ -26,7 +26,7 @@ _LONG = 300.0
 """Seconds: a recording or segment longer than this is read in windows, so that memory stays small."""
 _WINDOW = 30.0
 _CHUNK = 16  # items that a worker gets at a time: the cost of handing over is small beside that of decoding
-_CLASSES_IN_A_ROW = 12  # more columns than these fit no screen
+_PARTS_IN_A_ROW = 10  # more columns than these fit no screen
 _IN_THIS_PROCESS = 2 * _CHUNK  # so few items are done before other processes have started
 
 
@@ -114,7 +114,7 @@ class CheckReport:
             if getattr(corpus, name):
                 console.print(Text(f"{name} {getattr(corpus, name)}"))
         console.print(_class_table(corpus, self.durations))
-        for column in ("split", "fold", "session"):
+        for column in ("split", "fold" if "fold" in table else "session"):
             if column in table:
                 console.print(_part_table(corpus, column))
         for note in self.notes:
@@ -454,20 +454,25 @@ def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
 
 
 def _part_table(corpus: Corpus, column: str) -> Table:
+    """Items, speakers and classes of each split, fold or session; without the classes where the parts are many."""
     from rich.table import Table
 
-    table = Table(column, box=None)
-    by_class = len(corpus.classes) <= _CLASSES_IN_A_ROW
-    for name in ("items", "speakers", *(corpus.classes if by_class else ())):
-        table.add_column(name, justify="right", overflow="fold")
-    targets = corpus.targets
-    for value in sorted(corpus.table[column].unique().tolist()):
-        chosen = (corpus.table[column] == value).to_numpy()
-        speakers = corpus.table["speaker"][chosen].nunique() if corpus.speakers is not None else ""
-        part = targets[chosen]
-        counts = part.sum(axis=0) if corpus.multi_label else np.bincount(part, minlength=len(corpus.classes))
-        cells = [f"{count:,}" for count in counts] if by_class else []
-        table.add_row(str(value), f"{chosen.sum():,}", str(speakers), *cells)
+    values = corpus.table[column]
+    parts = {str(value): (values == value).to_numpy() for value in sorted(values.unique().tolist())}
+    rows = {"items": [int(chosen.sum()) for chosen in parts.values()]}
+    if corpus.speakers is not None:
+        rows["speakers"] = [corpus.table["speaker"][chosen].nunique() for chosen in parts.values()]
+    if len(parts) <= _PARTS_IN_A_ROW:
+        counts = np.array([corpus.select(chosen).class_counts() for chosen in parts.values()])
+        rows.update(dict(zip(corpus.classes, counts.T.tolist(), strict=True)))
+        names, cells = [column, *parts], [[name, *row] for name, row in rows.items()]
+    else:
+        names, cells = [column, *rows], [list(row) for row in zip(parts, *rows.values(), strict=True)]
+    table = Table(names[0], box=None)
+    for name in names[1:]:
+        table.add_column(name, justify="right")
+    for row in cells:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     return table
 
 

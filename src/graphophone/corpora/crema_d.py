@@ -42,7 +42,7 @@ _FORM = "actor_sentence_emotion_level, as 1001_DFA_ANG_XX"
 
 
 def load(root: Path, *, label: Literal["intended", "perceived"] = "intended") -> Corpus:
-    """Read CREMA-D: acted English of 91 actors, 6 emotions.
+    """CREMA-D: acted English of 91 actors, 6 emotions.
 
     From ``AudioWAV`` where that folder is there (``AudioMP3`` holds the same recordings). Columns besides the
     usual: ``sentence``, ``level``; from ``VideoDemographics.csv``, where it is there, ``gender`` and ``age``.

@@ -43,7 +43,7 @@ _FORM = "two digits of the speaker, three of the text, the letter of the emotion
 
 
 def load(root: Path, *, ambiguous: bool = False) -> Corpus:
-    """Read EmoDB: acted German of 10 actors, 7 emotions.
+    """EmoDB: acted German of 10 actors, 7 emotions.
 
     In the owners' first layout (``wav/03a01Wa.wav``) or the one with tables that they publish now. Columns
     besides the usual: ``split`` (the owners' train and test speakers), ``fold`` (five pairs of a man and a

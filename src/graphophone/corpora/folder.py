@@ -19,7 +19,7 @@ def load(
     classes: Sequence[str] | str | None = None,
     speaker: str | None = None,
 ) -> Corpus:
-    """Read a folder of your own with one folder of recordings per class.
+    """A folder of your own, with one folder of recordings per class.
 
     The name of the first folder below ``root`` is the label. Where the first folders are named as the parts
     of a split (``train``, ``val``, ``test``, ...), the second ones are the classes. Ids are paths below

@@ -75,7 +75,7 @@ class _Turn:
 
 
 def load(root: Path, *, label_set: str | int = "4490") -> Corpus:
-    """Read IEMOCAP: English dialogues of 10 actors, read and improvised.
+    """IEMOCAP: English dialogues of 10 actors, read and improvised.
 
     The official release: ``Session1`` to ``Session5`` with ``dialog/EmoEvaluation``,
     ``dialog/transcriptions`` and ``sentences/wav``. Columns besides the usual:

@@ -29,7 +29,7 @@ _FORM = "MSP-IMPROV-S01A-F01-P-FM01: sentence and its emotion, actor, condition,
 
 
 def load(root: Path) -> Corpus:
-    """Read MSP-IMPROV: English dialogues of 12 actors, improvised, natural and read.
+    """MSP-IMPROV: English dialogues of 12 actors, improvised, natural and read.
 
     ``session1`` to ``session6`` with ``S01A/P/MSP-IMPROV-S01A-F01-P-FM01.wav``, and the evaluation file
     ``Evalution.txt``, anywhere below ``root``. The four classes of the literature are taken; utterances of

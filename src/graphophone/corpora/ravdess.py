@@ -19,7 +19,7 @@ _FORM = "modality-channel-emotion-intensity-statement-repetition-actor"
 
 
 def load(root: Path, *, channel: Literal["speech", "song", "both"] = "speech") -> Corpus:
-    """Read RAVDESS: acted speech (and song) of 24 actors, 8 emotions.
+    """RAVDESS: acted speech (and song) of 24 actors, 8 emotions.
 
     In ``Actor_01`` folders as published or all in one folder; the audio-only files are taken (modality 03),
     WAV as published or any lossless copy of the same name. Columns besides the usual: ``fold`` (0 to 5, four

@@ -39,7 +39,7 @@ def load(
     split: str | None = None,
     spontaneous: str | None = None,
 ) -> Corpus:
-    """Read a table of your own (CSV, TSV, Parquet).
+    """A table of your own: CSV, TSV or Parquet.
 
     It has the columns of :class:`~graphophone.corpora.base.Corpus`; others are carried along.
 
