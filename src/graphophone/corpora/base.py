@@ -121,7 +121,7 @@ class Corpus:
         What is wrong with a row (no such file, unknown label, duplicate id, bad start or end, missing value)
         becomes a :class:`Problem`; that row is left out and the others are kept. Surrounding spaces are cut
         from names, ``1.0`` becomes ``"1"`` where a name is expected, usual names of splits (``dev``, ``val``,
-        ``eval``) become the three of the contract, an unknown ``spontaneous`` becomes 0, and ids are made
+        ``eval``) become the three of the table, an unknown ``spontaneous`` becomes 0, and ids are made
         from the audio path where there is no ``id`` column.
 
         Args:

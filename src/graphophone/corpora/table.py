@@ -170,7 +170,7 @@ def _read_text(
 
 
 def _numbers_where_all_are(column: pd.Series) -> pd.Series:
-    """Columns of numbers become numbers, except where the contract has names (``01`` is a speaker, not 1)."""
+    """Columns of numbers become numbers, except where names are expected (``01`` is a speaker, not 1)."""
     if column.name in _AS_TEXT:
         return column
     filled = column[column.str.strip() != ""]
