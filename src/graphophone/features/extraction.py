@@ -38,7 +38,7 @@ _IDLE_SECONDS = 10
 # Starting a process takes about as long as extracting features from so many seconds of audio.
 _WORTH_A_PROCESS = 60.0
 # So many deaths without any success, and it is not the recordings.
-_HOPELESS = 8
+_HOPELESS = 5
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,10 @@ def run(job: Job, items: Sequence[Item], stamps: Mapping[str, FileStamp], worker
         CacheError: If the cache cannot be written.
         FeatureError: If no worker process survives, or the extractor cannot be sent to one.
     """
-    todo = chunks(items, stamps, max(workers, 1))
     if workers <= 1:
-        for chunk in todo:
-            yield from work(job, chunk)
+        yield from work(job, items)
         return
+    todo = chunks(items, stamps, workers)
     lived, died = False, 0
     while todo:
         started: dict[int, list[Item]] = {}
