@@ -9,10 +9,12 @@ are in the batch.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +30,8 @@ BLOCK = 2**20
 COSINE_GRID = 2.0**-32
 # Smallest norm a row is divided by: rows of zeros stay zeros, and have similarity 0 to every row.
 EPSILON = 1e-12
+# The norms of all rows must add up to less than this: their squares must fit single precision.
+LARGEST = 1e18
 
 
 @dataclass(frozen=True)
@@ -36,21 +40,28 @@ class Space:
 
     Attributes:
         metric: What is compared.
+        x: Features, as they came. [nodes, dims]
+        norm: Norm of each row, at least EPSILON. [nodes, 1] float64
         queries: Single-precision rows. [nodes, columns]
         keys: Single-precision rows; `queries @ keys.T` is the similarity, higher is nearer. [nodes, columns]
         slack: Two scores of a row that differ by more than this are in the right order. [nodes] float32, or one
             number for all.
-        exact: Double-precision rows. [nodes, dims]
     """
 
     metric: Metric
+    x: Tensor
+    norm: Tensor
     queries: Tensor
     keys: Tensor
     slack: Tensor | float
-    exact: Tensor
+
+    def exact(self, nodes: Tensor) -> Tensor:
+        """Double-precision rows. [..., dims] for nodes [...]"""
+        rows = self.x[nodes].double()
+        return rows.div_(self.norm[nodes]) if self.metric == "cosine" else rows
 
     def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Double-precision similarities on the grid where ties are equal, from rows of `exact`.
+        """Double-precision similarities on the grid where ties are equal, from `exact` rows.
 
         Args:
             queries: [batch, rows, dims]
@@ -80,8 +91,8 @@ def prepare(x: Tensor, ptr: Tensor, metric: Metric, features: int | None = None)
         features: Compare the first `features` columns only.
 
     Raises:
-        GraphError: If `x` is not a matrix of real numbers, holds a number that is not finite, or has fewer columns
-            than `features`.
+        GraphError: If `x` is not a matrix of real numbers, holds a number that is not finite or so large that single
+            precision cannot hold its square, or has fewer columns than `features`.
     """
     if x.dim() != 2 or x.is_complex():
         raise GraphError(f"node features must be a real matrix [nodes, dims], not {list(x.shape)} {x.dtype}")
@@ -89,38 +100,38 @@ def prepare(x: Tensor, ptr: Tensor, metric: Metric, features: int | None = None)
         if features > x.shape[1]:
             raise GraphError(f"cannot compare the first {features} columns of {x.shape[1]}: lower `features`")
         x = x[:, :features]
-    x = x.detach().double()
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    if not math.isfinite(norm.sum().item()):
+    x = x.detach()
+    if not x.is_floating_point():
+        x = x.double()
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)
+    if not norm.sum().item() < LARGEST:
         _refuse(norm[:, 0], ptr)
-    terms = x.shape[1] + 6  # products in one score, and the roundings of its factors
+    norm.clamp_(min=EPSILON)
+    terms = x.shape[1] + 8  # products in one score, and the roundings of its factors
     unit = _unit_roundoff(x.device)
     if metric == "cosine":
-        exact = x / norm.clamp_(min=EPSILON)
-        single = exact.float()
+        single = x.float() / norm.float()
         # |fl(a.b) - a.b| <= terms * unit * |a||b| in any order of summation; both scores may be off by that.
-        return Space(metric, single, single, 2 * terms * unit + 2 * COSINE_GRID, exact)
+        return Space(metric, x, norm, single, single, 2 * terms * unit + 2 * COSINE_GRID)
     sizes = ptr.diff()
     graph = torch.arange(len(sizes), device=x.device).repeat_interleave(sizes)
     # Distances do not depend on the origin, rounding does: put it amid the nodes.
-    centers = x.new_zeros(len(sizes), x.shape[1]).index_add_(0, graph, x) / sizes.clamp(min=1)[:, None]
-    exact = x - centers[graph]
-    norm = torch.linalg.vector_norm(exact, dim=1)
-    largest = norm.new_zeros(len(sizes)).index_reduce_(0, graph, norm, "amax")[graph]
+    wide = x.double()
+    centers = wide.new_zeros(len(sizes), x.shape[1]).index_add_(0, graph, wide) / sizes.clamp(min=1)[:, None]
+    wide = wide - centers[graph]
+    radius = torch.linalg.vector_norm(wide, dim=1)
+    largest = radius.new_zeros(len(sizes)).index_reduce_(0, graph, radius, "amax")[graph]
     # The product of these rows is -|a - b|^2 / 2.
-    half, one = -0.5 * norm[:, None] ** 2, torch.ones_like(norm)[:, None]
-    queries = torch.cat([exact, one, half], dim=1).float()
-    keys = torch.cat([exact, half, one], dim=1).float()
-    reach = (norm + largest) ** 2
-    slack = (terms * unit + 2.0**-22) * reach
-    return Space(metric, queries, keys, slack.float() * (1 + 2.0**-20), exact)
+    half, one = -0.5 * radius[:, None] ** 2, torch.ones_like(norm)
+    queries = torch.cat([wide, one, half], dim=1).float()
+    keys = torch.cat([wide, half, one], dim=1).float()
+    slack = (terms * unit + 2.0**-22) * (radius + largest) ** 2
+    return Space(metric, x, norm, queries, keys, slack.float() * (1 + 2.0**-20))
 
 
 def _refuse(norm: Tensor, ptr: Tensor) -> None:
     """Raise the error that names the first node whose features cannot be compared."""
-    bad = (~torch.isfinite(norm)).nonzero()[:, 0]
-    if len(bad) == 0:  # finite, but too large to sum
-        bad = norm.argmax()[None]
+    bad = (~(norm < LARGEST / len(norm))).nonzero()[:, 0]
     node = int(bad[0])
     graph = int((ptr[1:] <= node).sum())
     raise GraphError(
@@ -159,13 +170,13 @@ def nearest(
     """
     sizes = ptr.diff()
     counts = (sizes if include_self else sizes - 1).clamp(max=k).repeat_interleave(sizes)
-    found = torch.empty(len(space.exact), k, dtype=torch.int64, device=ptr.device)
+    found = torch.empty(len(space.x), k, dtype=torch.int64, device=ptr.device)
     searched = []
     tiny = False
     limits = ptr.tolist()
-    for graph, (begin, end) in enumerate(zip(limits, limits[1:], strict=False)):
+    for begin, end in itertools.pairwise(limits):
         if end - begin - (not include_self) > k:
-            searched.append((end - begin, begin, graph))
+            searched.append((end - begin, begin))
         else:
             tiny |= end > begin
     if tiny:
@@ -174,7 +185,7 @@ def nearest(
     side = max(side, tiles.smallest_side(k))
     searched.sort()
     while searched:
-        width, begin, _ = searched.pop()
+        width, begin = searched.pop()
         if width > side:
             large = _tiled if ptr.device.type == "cpu" else _by_rows
             large(space, begin, width, k, include_self, block, side, found)
@@ -183,7 +194,7 @@ def nearest(
         # Graphs nearly as large share a padded batch: similar sizes waste little.
         room = max(block, side**2) // width**2 - 1
         while searched and room > 0 and searched[-1][0] >= 0.8 * width - 8:
-            size, begin, _ = searched.pop()
+            size, begin = searched.pop()
             begins.append(begin)
             widths.append(size)
             room -= 1
@@ -225,14 +236,29 @@ def _padded(space: Space, begins: list[int], sizes: list[int], k: int, include_s
         scores.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
     slack = space.slack_of(nodes)
     if device.type == "cpu":
-        columns, unsure = tiles.top_of_batch(scores, k, group, slack)
+        count = min(k + tiles.SPARE, width)
+        best, places, others = tiles.best_of_rows(scores, scores, count, group)
+        shape = (len(begins), width)
+        values = torch.from_numpy(best).view(*shape, count)
+        candidates = torch.from_numpy(places).view(*shape, count)
+        rest = torch.from_numpy(others).view(shape)
     else:
-        columns, unsure = _top(scores, k, slack)
+        values, candidates, rest = _top(scores, k)
+    columns, unsure, crowded = _decide(values, candidates, rest, slack, k)
     if not full:
         unsure &= real
+        crowded &= real
     if unsure.any():
-        _settle(space, nodes, real, unsure, k, include_self, columns)
-    columns += first[:, :, None]
+        graph, row = unsure.nonzero(as_tuple=True)
+        others = candidates[graph, row]
+        chosen = _settle_pairs(space, nodes[graph, row], others + first[graph], values[graph, row] > -torch.inf, k)
+        columns[graph, row] = others[chosen].view(-1, k)
+    if crowded.any():
+        graph, row = crowded.nonzero(as_tuple=True)
+        involved, inverse = torch.unique_consecutive(graph, return_inverse=True)
+        keys = space.exact(nodes[involved])
+        columns[graph, row] = _settle_rows(space, keys, real[involved], inverse, row, k, include_self)
+    columns = columns + first[:, :, None]
     if full:
         found[nodes.view(-1)] = columns.view(-1, k)
     else:
@@ -244,11 +270,24 @@ def _tiled(
 ) -> None:
     """Search one large graph in square tiles, each pair of nodes once, and write its rows of `found`."""
     part = slice(begin, begin + size)
-    columns, unsure = tiles.top_of_graph(
-        space.queries[part], space.keys[part], k, include_self, side, space.slack_of(part)
+    search = tiles.TiledSearch(
+        space.queries[part], space.keys[part], k, include_self=include_self, side=side, slack=space.slack_of(part)
     )
-    _settle_rows(space, begin, unsure, k, include_self, block, columns)
-    found[part] = columns + begin
+    search.run()
+    starts, columns = torch.from_numpy(search.starts), torch.from_numpy(search.columns)
+    crowded = torch.from_numpy(search.crowded)
+    counts = starts.diff()
+    result = found[part]
+    sure = (counts == k) & ~crowded
+    result[sure] = columns[sure.repeat_interleave(counts)].view(-1, k)
+    for rows in _split(((counts > k) & ~crowded).nonzero()[:, 0], block // (8 * k)):
+        place = torch.arange(int(counts[rows].max()))
+        real = place < counts[rows, None]
+        others = columns[torch.where(real, starts[rows, None] + place, starts[rows, None])]
+        chosen = _settle_pairs(space, begin + rows, begin + others, real, k)
+        result[rows] = others[chosen].view(-1, k)
+    _settle_large(space, begin, crowded.nonzero()[:, 0], k, include_self, block, result)
+    result += begin
 
 
 def _by_rows(
@@ -258,78 +297,130 @@ def _by_rows(
     device = found.device
     part = slice(begin, begin + size)
     keys = space.keys[part].T
-    rows = max(1, block // size)
+    result = found[part]
     everyone = torch.arange(size, device=device)
-    unsure = torch.zeros(size, dtype=torch.bool, device=device)
-    columns = torch.empty(size, k, dtype=torch.int64, device=device)
-    for low in range(0, size, rows):
-        high = min(low + rows, size)
+    again = []
+    for rows in everyone.split(max(1, block // size)):
         with torch.autocast(device.type, enabled=False):
-            scores = torch.mm(space.queries[begin + low : begin + high], keys)
+            scores = torch.mm(space.queries[begin + rows], keys)
         if not include_self:
-            scores[everyone[: high - low], everyone[low:high]] = -torch.inf
-        slack = space.slack_of(slice(begin + low, begin + high))
-        columns[low:high], unsure[low:high] = _top(scores, k, slack)
-    _settle_rows(space, begin, unsure, k, include_self, block, columns)
-    found[part] = columns + begin
+            scores.scatter_(1, rows[:, None], -torch.inf)
+        values, others, rest = _top(scores, k)
+        result[rows], unsure, crowded = _decide(values, others, rest, space.slack_of(begin + rows), k)
+        if unsure.any():
+            some, others, values = rows[unsure], others[unsure], values[unsure]
+            chosen = _settle_pairs(space, begin + some, begin + others, values > -torch.inf, k)
+            result[some] = others[chosen].view(-1, k)
+        again.append(rows[crowded])
+    _settle_large(space, begin, torch.cat(again), k, include_self, block, result)
+    result += begin
 
 
-def _top(scores: Tensor, k: int, slack: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Columns of the `k` highest scores of each row, ascending, and whether rounding leaves them open.
+def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `tiles.best_of_rows` gives, on any device. Scores are [..., rows, columns], and so are the results."""
+    values, columns = scores.topk(min(k + tiles.SPARE, scores.shape[-1]), dim=-1)
+    columns, order = columns.sort(dim=-1)
+    return values.gather(-1, order), columns, values[..., -1]
+
+
+def _decide(
+    values: Tensor, columns: Tensor, rest: Tensor, slack: Tensor | float, k: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the `k` highest of the candidates of each row where that is certain.
 
     Args:
-        scores: -inf where a column is no candidate; each row has more than `k`. [..., rows, columns]
+        values: Scores of the candidates, at least `k` of them. [..., candidates]
+        columns: Where they are, ascending. [..., candidates]
+        rest: No other column of the row has a higher score. [...]
+        slack: Scores of a row further apart than this are in the right order. [...], or one number
         k: Columns wanted.
-        slack: Scores further apart than this are in the right order. [..., rows]
 
     Returns:
-        Columns. [..., rows, k] int64; and open rows. [..., rows] bool
+        Columns. [..., k]; rows where they are to be chosen anew from the candidates. [...] bool; and rows where more
+        columns than the candidates come into question. [...] bool
     """
-    values, columns = scores.topk(k + 1, dim=-1)
-    return columns[..., :k].sort(dim=-1).values, values[..., k - 1] - values[..., k] <= slack
+    spare = values.shape[-1] - k
+    if values.device.type == "cpu":
+        last = torch.from_numpy(np.partition(values.numpy(), spare, axis=-1)[..., spare])
+    else:
+        last = values.topk(k, dim=-1, sorted=True).values[..., -1]
+    bar = last - slack
+    near = values >= bar[..., None]
+    unsure = near.sum(-1) > k
+    crowded = unsure & (rest >= bar) if spare else torch.zeros_like(unsure)
+    if unsure.any():
+        near[unsure] = torch.arange(k + spare, device=near.device) < k
+    return columns[near].view(*near.shape[:-1], k), unsure & ~crowded, crowded
 
 
-def _settle_rows(
-    space: Space, begin: int, unsure: Tensor, k: int, include_self: bool, block: int, columns: Tensor
-) -> None:
-    """Settle the rows `unsure` of one large graph, as many at a time as a block holds."""
-    size = len(unsure)
-    nodes = torch.arange(begin, begin + size, device=unsure.device)[None]
-    real = torch.ones_like(unsure)[None]
-    rows = unsure.nonzero()[:, 0]
-    for some in rows.split(max(1, block // size)) if len(rows) else ():
-        mask = torch.zeros_like(real)
-        mask[0, some] = True
-        _settle(space, nodes, real, mask, k, include_self, columns[None])
-
-
-def _settle(
-    space: Space, nodes: Tensor, real: Tensor, unsure: Tensor, k: int, include_self: bool, columns: Tensor
-) -> None:
-    """Search the rows `unsure` again in double precision and overwrite their `columns`.
+def _settle_pairs(space: Space, nodes: Tensor, others: Tensor, real: Tensor, k: int) -> Tensor:
+    """Which `k` of the candidates of each node are nearest in double precision, ties to the first.
 
     Args:
         space: The rows.
-        nodes: Nodes of each graph, padded. [graphs, width]
+        nodes: [rows]
+        others: Candidates of each, ascending. [rows, candidates]
+        real: Which of them are not padding, at least `k`. [rows, candidates]
+        k: Candidates wanted.
+
+    Returns:
+        True in `k` places of each row. [rows, candidates] bool
+    """
+    scores = space.scores(space.exact(nodes)[:, None], space.exact(others))[:, 0]
+    return _choose(scores.masked_fill_(~real, -torch.inf), k)
+
+
+def _settle_rows(
+    space: Space, keys: Tensor, real: Tensor, graph: Tensor, row: Tensor, k: int, include_self: bool
+) -> Tensor:
+    """The `k` nearest columns of some rows in double precision, out of all nodes of their graphs.
+
+    Args:
+        space: The rows.
+        keys: Double-precision rows of each graph, padded. [graphs, width, dims]
         real: Which of them are not padding. [graphs, width]
-        unsure: Rows to settle; each has more than `k` candidates. [graphs, width]
+        graph: Graph of each row wanted, ascending; every graph has one. [rows]
+        row: Place of each row wanted in its graph. [rows]
         k: Columns wanted.
         include_self: Whether a node is a candidate for its own neighbor.
-        columns: Overwritten. [graphs, width, k]
+
+    Returns:
+        Columns, ascending. [rows, k] int64
     """
-    graph, row = unsure.nonzero(as_tuple=True)
-    involved, inverse = torch.unique_consecutive(graph, return_inverse=True)
-    counts = torch.bincount(inverse)
-    rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[inverse]
-    queries = nodes.new_zeros(len(involved), int(counts.max()))
-    queries[inverse, rank] = row
-    keys = nodes[involved]
-    scores = space.scores(space.exact[keys.gather(1, queries)], space.exact[keys])[inverse, rank]
+    counts = torch.bincount(graph)
+    rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[graph]
+    queries = row.new_zeros(len(keys), int(counts.max()))
+    queries[graph, rank] = row
+    queries = keys.gather(1, queries[:, :, None].expand(-1, -1, keys.shape[2]))
+    scores = space.scores(queries, keys)[graph, rank]
     scores.masked_fill_(~real[graph], -torch.inf)
     if not include_self:
         scores.scatter_(1, row[:, None], -torch.inf)
+    return _choose(scores, k).nonzero()[:, 1].view(-1, k)
+
+
+def _settle_large(
+    space: Space, begin: int, rows: Tensor, k: int, include_self: bool, block: int, result: Tensor
+) -> None:
+    """Settle some rows of one large graph, as many at a time as a block holds."""
+    size = len(result)
+    if not len(rows):
+        return
+    nodes = torch.arange(begin, begin + size, device=rows.device)
+    keys = space.exact(nodes[None])
+    real = torch.ones_like(nodes, dtype=torch.bool)[None]
+    for some in _split(rows, block // size):
+        result[some] = _settle_rows(space, keys, real, torch.zeros_like(some), some, k, include_self)
+
+
+def _choose(scores: Tensor, k: int) -> Tensor:
+    """The `k` highest scores of each row, ties to the first. [rows, columns] bool"""
     last = scores.topk(k, dim=1).values[:, -1:]
     above = scores > last
     tied = scores == last
-    chosen = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
-    columns[graph, row] = chosen.nonzero()[:, 1].view(-1, k)
+    return above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
+
+
+def _split(rows: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Parts of at most `most` rows; none of no rows."""
+    return rows.split(max(1, most)) if len(rows) else ()
