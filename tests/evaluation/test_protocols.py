@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -485,3 +486,16 @@ def test_real_corpus_object() -> None:
     corpus = Corpus.from_table(fake.table, name="r", classes=fake.classes)
     splits = create_protocol("speaker-independent").splits(corpus)
     assert_same(splits, create_protocol("speaker-independent").splits(fake))
+
+
+@pytest.mark.data
+def test_ravdess_as_it_is(data_root: Path) -> None:
+    from graphophone import corpora
+
+    corpus = corpora.load("ravdess", data_root / "ravdess")
+    for name in ("speaker-independent", "folds"):
+        protocol = create_protocol(name)
+        splits = protocol.splits(corpus)
+        assert [(len(s.train), len(s.validation), len(s.test)) for s in splits] == [(960, 240, 240)] * 6
+        assert protocol.describe(corpus, splits)["mixes_speakers"] is False
+        assert set(corpus.table["speaker"].iloc[splits[5].validation]) == {"01", "02", "03", "04"}

@@ -78,11 +78,19 @@ def _styled(make: Callable[P, Figure]) -> Callable[P, Figure]:
     return wrapped
 
 
+def _settle(figure: Figure) -> None:
+    """Lay a figure out once, rather than every time that it is drawn."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
 def save_png(figure: Figure, path: str | Path, dpi: int = 160) -> Path:
     """Write a figure as a PNG on white; the folder is made if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):
+        _settle(figure)
         figure.savefig(path, format="png", dpi=dpi)
     return path
 
@@ -99,6 +107,7 @@ def to_svg(figure: Figure, prefix: str) -> str:
     """
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": prefix}):
+        _settle(figure)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

@@ -180,19 +180,19 @@ def _per_speaker(
         raise MetricError(f"{len(speakers)} speakers for {len(target)} items: give one per item")
     names = pd.Series(list(speakers), dtype=object)
     known = (names.notna() & (names.astype(str) != "")).to_numpy()
-    rows = []
-    for name in sorted(set(names[known].astype(str)), key=natural_key):
-        mine = known & (names.astype(str) == name).to_numpy()
-        confusion = confusion_matrix(target[mine], predicted[mine], labels=np.arange(classes))
-        rows.append(
-            {
-                "speaker": name,
-                "n": int(mine.sum()),
-                "ua": unweighted_accuracy(confusion),
-                "wa": float((target[mine] == predicted[mine]).mean()),
-            }
-        )
-    return rows
+    who, member = np.unique(names[known].astype(str), return_inverse=True)
+    counts = np.zeros((len(who), classes, classes), dtype=np.int64)  # [speakers, true, predicted]
+    np.add.at(counts, (member, target[known], predicted[known]), 1)
+    rows = [
+        {
+            "speaker": str(name),
+            "n": int(table.sum()),
+            "ua": unweighted_accuracy(table),
+            "wa": float(np.trace(table) / table.sum()),
+        }
+        for name, table in zip(who, counts, strict=True)
+    ]
+    return sorted(rows, key=lambda row: natural_key(row["speaker"]))
 
 
 def metrics_from_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:

@@ -222,7 +222,7 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
     exact = [p for p in here if p.ablation and p.model == model and dict(p.variant) == variant]
     known = {(p.system, p.items) for p in chosen}
     chosen += [p for p in exact if (p.system, p.items) not in known][:1]
-    if not any(p.model == model for p in chosen):
+    if model is not None and not any(p.model == model for p in chosen):
         elsewhere = [p for p in PUBLISHED if p.model == model and not p.ablation and p not in chosen]
         same = [p for p in elsewhere if p.variant.get("pooling") == variant.get("pooling")]
         chosen += same or elsewhere

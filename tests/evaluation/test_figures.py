@@ -1,0 +1,126 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from sklearn.metrics.pairwise import cosine_similarity as reference_similarity
+
+from graphophone.evaluation import figures as draw
+from graphophone.evaluation.metrics import reliability
+from graphophone.evaluation.statistics import Estimate, interval
+
+
+def curves(epochs: int = 10) -> pd.DataFrame:
+    t = np.arange(epochs)
+    return pd.DataFrame(
+        {
+            "epoch": t,
+            "train_loss": 2 / (t + 1),
+            "validation_loss": 2 / (t + 1) + 0.2,
+            "train_ua": t / epochs,
+            "validation_ua": t / epochs / 2,
+        }
+    )
+
+
+def some_bins() -> list[dict]:
+    rng = np.random.default_rng(0)
+    return reliability(rng.integers(0, 3, 200), rng.dirichlet([0.5] * 3, 200))
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {
+    "curves of one": lambda: draw.learning_curves({"a": curves()}, {"a": 4}),
+    "curves of several": lambda: draw.learning_curves({"a": curves(), "b": curves(7)}, {"a": 4, "b": None}),
+    "curves without accuracy": lambda: draw.learning_curves({"a": curves()[["epoch", "train_loss"]]}),
+    "confusion": lambda: draw.confusion([[3, 1], [0, 0]], ["<a>", "$x$"]),
+    "confusion of twenty": lambda: draw.confusion(
+        np.eye(20, dtype=int).tolist(), [f"class number {i}" for i in range(20)]
+    ),
+    "speakers": lambda: draw.speaker_bars([{"speaker": f"{i}", "ua": i / 10} for i in range(10)]),
+    "one speaker": lambda: draw.speaker_bars([{"speaker": "a", "ua": 0.5}]),
+    "long names": lambda: draw.speaker_bars([{"speaker": f"somebody {i}", "ua": 0.5} for i in range(20)]),
+    "many speakers": lambda: draw.speaker_bars([{"speaker": f"{i}", "ua": i / 100} for i in range(80)]),
+    "reliability": lambda: draw.reliability_diagram(some_bins(), 0.2),
+    "similarity": lambda: draw.similarity_heat_map(np.random.default_rng(0).standard_normal((30, 5)), hop=0.01),
+    "similarity of zeros": lambda: draw.similarity_heat_map(np.zeros((4, 5))),
+    "bars": lambda: draw.estimate_bars(
+        ["mean", "max"],
+        {"UA": [interval([0.5, 0.6]), None], "WA": [interval([0.4]), interval([0.3, 0.35])]},
+        chance=0.25,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_can_be_drawn_and_put_into_a_page(name: str, tmp_path: Path) -> None:
+    before = dict(mpl.rcParams)
+    figure = FIGURES[name]()
+    assert isinstance(figure, Figure)
+    path = draw.save_png(figure, tmp_path / "new" / "figure.png")
+    pixels = mpl.image.imread(path)
+    assert pixels.shape[0] > 300
+    assert pixels[..., :3].std() > 0.01  # something is drawn
+    svg = draw.to_svg(figure, "pre")
+    assert dict(mpl.rcParams) == before
+    root = ElementTree.fromstring(svg)  # noqa: S314 - our own text
+    assert root.tag == "svg"
+    ids = [e.get("id") for e in root.iter() if e.get("id")]
+    assert len(set(ids)) == len(ids)
+    assert all(i is not None and i.startswith("pre-") for i in ids)
+    for target in re.findall(r"url\(#([^)]+)\)", svg) + re.findall(r'href="#([^"]+)"', svg):
+        assert target in ids
+    assert "http" not in svg
+    assert "<style" not in svg
+
+
+def test_text_of_a_page_figure_follows_the_page() -> None:
+    svg = draw.to_svg(FIGURES["confusion"](), "x")
+    assert "var(--ink)" in svg
+    assert draw.INK not in svg
+    assert "&lt;a&gt;" in svg
+    assert "$x$" in svg  # a name, not mathematics
+
+
+def test_confusion_writes_shares_and_counts() -> None:
+    figure = draw.confusion([[30, 10], [0, 0]], ["a", "b"])
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert texts == ["75", "30", "25", "10"]  # the class without items has no shares
+
+
+def test_selected_epoch_is_marked() -> None:
+    figure = draw.learning_curves({"a": curves()}, {"a": 4})
+    accuracy = figure.axes[1]
+    dots = [line for line in accuracy.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    assert [(float(d.get_xdata()[0]), float(d.get_ydata()[0])) for d in dots] == [
+        (5.0, pytest.approx(100 * 4 / 10 / 2))
+    ]
+
+
+def test_mean_curve_covers_the_epochs_that_all_reached() -> None:
+    figure = draw.learning_curves({"a": curves(10), "b": curves(7)})
+    thick = [line for line in figure.axes[0].lines if line.get_linewidth() > 2]
+    assert [len(line.get_xdata()) for line in thick] == [7, 7]
+
+
+def test_bars_have_the_height_of_the_mean_and_their_interval() -> None:
+    figure = draw.estimate_bars(["x"], {"UA": [Estimate(0.5, 0.1, 0.4, 0.6, 3)]})
+    (bar,) = figure.axes[0].patches
+    assert bar.get_height() == pytest.approx(50.0)
+    (segments,) = figure.axes[0].collections[0].get_segments()
+    assert segments[:, 1].tolist() == pytest.approx([40.0, 60.0])
+
+
+def test_similarity_against_scikit_learn() -> None:
+    x = np.random.default_rng(0).standard_normal((20, 6))
+    assert np.allclose(draw.cosine_similarity(x), reference_similarity(x))
+    assert draw.cosine_similarity(np.ones((5000, 2)), limit=100).shape == (100, 100)
+
+
+def test_short() -> None:
+    assert draw.short("neutral") == "neutral"
+    assert draw.short("a" * 30, 10) == "a" * 9 + "…"
