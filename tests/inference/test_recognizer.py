@@ -46,7 +46,7 @@ def test_a_part_of_a_file_is_the_same_as_the_part_alone(recognizer: Recognizer, 
     answer = recognizer.process_file(whole, 0.5, 2.25)
     assert tuple(answer[["start", "end"]].iloc[0]) == (0.5, 2.25)
     alone = recognizer.process_signal(signal[RATE // 2 : 9 * RATE // 4], RATE)
-    pd.testing.assert_frame_equal(answer[PROBABILITIES], alone[PROBABILITIES], rtol=1e-6)
+    pd.testing.assert_frame_equal(answer[PROBABILITIES], alone[PROBABILITIES], rtol=1e-5)
     assert not np.allclose(answer[PROBABILITIES], recognizer.process_file(whole)[PROBABILITIES], atol=1e-4)
 
 
@@ -88,7 +88,7 @@ def test_an_answer_does_not_depend_on_its_batch_mates(bundle: Bundle, lengths: l
     frames = [rng.normal(-8, 3, (length, bundle.pipeline.dims)).astype(np.float32) for length in lengths]
     together = Recognizer(bundle, frames_per_batch=budget).probabilities(frames)
     alone = np.concatenate([Recognizer(bundle).probabilities([item]) for item in frames])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=1e-5)  # float32 rounding
 
 
 def test_the_memory_of_a_batch_is_bounded(bundle: Bundle, monkeypatch: pytest.MonkeyPatch):
@@ -181,7 +181,7 @@ def test_a_table_keeps_its_index(recognizer: Recognizer, write: Write, voice: Vo
     np.testing.assert_allclose(
         answers.loc["first", PROBABILITIES].astype(float),
         recognizer.process_file(path, 0, 1)[PROBABILITIES].iloc[0],
-        atol=1e-6,
+        atol=1e-5,
     )
     assert recognizer.process_table(table.rename(columns={"audio": "file"})).shape == answers.shape
     with pytest.raises(GraphophoneError, match="'audio'"):
@@ -197,7 +197,7 @@ def test_metadata_columns_reach_the_model(tmp_path: Path, write: Write, voice: V
     assert not np.allclose(acted, spontaneous, atol=1e-4)
     np.testing.assert_array_equal(acted, unknown)
     one = recognizer.process_file(path, metadata={"spontaneous": 1})[PROBABILITIES].to_numpy()[0]
-    np.testing.assert_allclose(one, spontaneous, atol=1e-6)
+    np.testing.assert_allclose(one, spontaneous, atol=1e-5)
 
 
 def test_the_reject_option(bundle: Bundle, voice: Voice):
@@ -217,7 +217,7 @@ def test_several_processes_give_the_same_table(bundle: Bundle, write: Write, tmp
     paths.insert(5, tmp_path / "gone.wav")
     one = Recognizer(bundle, workers=1).process_files(paths)
     two = Recognizer(bundle, workers=2).process_files(paths)
-    pd.testing.assert_frame_equal(one, two, rtol=1e-6)
+    pd.testing.assert_frame_equal(one, two, rtol=1e-5)
     assert one.attrs == two.attrs
     assert list(two.index) == [i for i in range(15) if i != 5]
 

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from graphophone.inference.bundle import Bundle, ModelFolderError, load_bundle, save_bundle
-from graphophone.inference.explain import Explanation, explain
-from graphophone.inference.output import write_answers
-from graphophone.inference.recognizer import UNSURE, Recognizer
-from graphophone.inference.timeline import SILENCE, iter_timeline, merge_segments, timeline
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from graphophone.inference.bundle import Bundle, ModelFolderError, load_bundle, save_bundle
+    from graphophone.inference.explanations import Explanation, explain
+    from graphophone.inference.output import write_answers
+    from graphophone.inference.recognizer import UNSURE, Recognizer
+    from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, timeline
+
+# Imported on first use: the processes that compute features come through here and need neither the network nor torch.
+_MODULES = {
+    "SILENCE": "timelines",
+    "UNSURE": "recognizer",
+    "Bundle": "bundle",
+    "Explanation": "explanations",
+    "ModelFolderError": "bundle",
+    "Recognizer": "recognizer",
+    "explain": "explanations",
+    "iter_timeline": "timelines",
+    "load_bundle": "bundle",
+    "merge_segments": "timelines",
+    "save_bundle": "bundle",
+    "timeline": "timelines",
+    "write_answers": "output",
+}
 
 __all__ = [
     "SILENCE",
@@ -23,3 +44,13 @@ __all__ = [
     "timeline",
     "write_answers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

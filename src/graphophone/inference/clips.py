@@ -104,6 +104,11 @@ def hear(clip: Clip, pipeline: FeaturePipeline, max_duration: float | None) -> H
         raise
     except GraphophoneError as error:
         return Heard(bare, None, begin, begin, error=error)
+    except Exception as cause:  # one recording's failure, of whatever kind, must not end the others'
+        text = " ".join(f"{type(cause).__name__}: {cause}".split())
+        failure = ClipError(f"{clip.name}: {text}; leave it out, or convert it to 16-bit WAV")
+        failure.__cause__ = cause
+        return Heard(bare, None, begin, begin, error=failure)
     return Heard(bare, frames, begin, begin + waveform.duration, waveform.notes)
 
 
@@ -145,7 +150,7 @@ def hear_many(
         workers: Processes; None decides, 0 and 1 use this process.
         total: Number of clips if known, to decide.
     """
-    from joblib import cpu_count  # type: ignore[import-untyped]
+    from joblib import cpu_count
 
     if workers is None:
         workers = 1 if total is not None and total < _PARALLEL_FROM else cpu_count()
@@ -198,7 +203,7 @@ def _alone(clip: Clip, pipeline: FeaturePipeline, max_duration: float | None) ->
     except BrokenProcessPool:
         begin = clip.offset if clip.start is None else clip.start
         error = ClipError(
-            f"{clip.name}: the process died while computing its features; convert it to 16-bit WAV or leave it out"
+            f"{clip.name}: the process died while computing its features; leave it out, or convert it to 16-bit WAV"
         )
         return Heard(replace(clip, signal=None), None, begin, begin, error=error)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphophone.errors import GraphophoneError
-from graphophone.inference.timeline import merge_segments
+from graphophone.inference.timelines import merge_segments
 
 _SUFFIXES = {".csv": "csv", ".json": "json", ".txt": "audacity"}
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.signal import spectrogram
 
 if TYPE_CHECKING:
-    from graphophone.inference.explain import Explanation
+    from graphophone.inference.explanations import Explanation
 
 FOR, AGAINST = "#c1272d", "#1f5fa8"
 """Colors of what speaks for the label and of what speaks against it."""

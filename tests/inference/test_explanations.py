@@ -15,7 +15,7 @@ from graphophone.features import FeaturePipeline, create_extractor
 from graphophone.features.is10 import IS10_COLUMNS
 from graphophone.graphs import create_graph
 from graphophone.inference import Bundle, Explanation, Recognizer, explain, save_bundle
-from graphophone.inference.explain import column_groups, edge_contributions, frame_contributions, log_odds
+from graphophone.inference.explanations import column_groups, edge_contributions, frame_contributions, log_odds
 from graphophone.models import create_model
 
 LABELS = ("neutral", "happy", "angry")
@@ -111,7 +111,7 @@ def test_a_baseline_of_your_own(network: nn.Module, graph: Data):
 def test_how_many_copies_run_at_once_changes_nothing(network: nn.Module, graph: Data, monkeypatch: pytest.MonkeyPatch):
     import sys
 
-    module = sys.modules["graphophone.inference.explain"]
+    module = sys.modules["graphophone.inference.explanations"]
     results = []
     for nodes in (1, 130, 10_000):
         monkeypatch.setattr(module, "_NODES_AT_ONCE", nodes)
