@@ -206,7 +206,7 @@ def learning_curves(
 
 @_styled
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Confusion matrix: shares of the true class in percent, with the counts below.
+    """Confusion matrix: shares of the true class in percent, with the counts below up to twelve classes.
 
     Args:
         counts: ``[true][predicted]``.
@@ -222,13 +222,17 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes.set_aspect("equal")
     edges = np.arange(n + 1) - 0.5
     axes.pcolormesh(edges, edges, share, cmap=_OPACITY, vmin=0, vmax=1, edgecolors=GRID, lw=0.6)
-    size = 9 if n <= 8 else 7 if n <= 12 else 5
+    size = 9 if n <= 8 else 7.5
+    crowded = n > 12  # no room for counts
     for true, predicted in itertools.product(range(n), repeat=2):
         if support[true, 0] == 0:
             continue
         colour = "white" if share[true, predicted] > 0.55 else INK if table[true, predicted] else MUTED
         text = f"{100 * share[true, predicted]:.0f}"
-        axes.text(predicted, true, text, ha="center", va="bottom", color=colour, fontsize=size)
+        place = "center" if crowded else "bottom"
+        axes.text(predicted, true, text, ha="center", va=place, color=colour, fontsize=size)
+        if crowded:
+            continue
         axes.text(
             predicted, true + 0.08, f"{table[true, predicted]:,.0f}", ha="center", va="top",
             color=colour, fontsize=size - 2.5,
@@ -275,6 +279,7 @@ def speaker_bars(per_speaker: Sequence[Mapping[str, Any]]) -> Figure:
             rotation_mode="anchor" if steep else "default",
         )  # fmt: skip
         axes.set_xlabel("speaker")
+        axes.tick_params(axis="x", labelsize=9 if len(names) <= 30 else 7)
     axes.set_xlim(-0.7, len(values) - 0.3)
     axes.set_ylim(0, 100)
     axes.set_ylabel("UA, %")

@@ -576,8 +576,8 @@ def _figures(results: RunResults) -> dict[str, dict[str, Any]]:
             "confusion",
             draw.confusion(pooled["confusion"], results.classes),
             f"Confusion matrix. Recall of the classes: {recalls}.",
-            "Of the items of each true class (row), how many percent were recognised as what, and below the count"
-            f"{together}.",
+            "Of the items of each true class (row), how many percent were recognised as what"
+            f"{', and below the count' if len(results.classes) <= 12 else ''}{together}.",
         )
         if pooled["per_speaker"]:
             add(
