@@ -128,7 +128,14 @@ class GLNN(GraphClassifier):
     ) -> Tensor:
         """Node states after the last convolution ``[N, widths[-1]]``; arguments as `forward`."""
         if plan is None:
-            plan = NeighbourPlan.from_edge_index(edge_index, x.size(0), order=self.order, x=x, seeded=not self.training)
+            plan = NeighbourPlan.from_edge_index(
+                edge_index,
+                x.size(0),
+                order=self.order,
+                x=x,
+                seeded=not self.training,
+                share=edge_weight is None,
+            )
         x = self.input_dropout(x)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = self.dropout(norm(conv(x, edge_index, edge_weight, plan)).relu())

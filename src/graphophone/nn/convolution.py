@@ -110,9 +110,17 @@ class GraphLSTMConv(nn.Module):
         self.lstm.reset_parameters()
         self.update.reset_parameters()
 
-    def plan(self, edge_index: Tensor, x: Tensor) -> NeighbourPlan:
-        """The reading order of a batch, for reuse by layers that share its edges."""
-        return NeighbourPlan.from_edge_index(edge_index, x.size(0), order=self.order, x=x, seeded=not self.training)
+    def plan(self, edge_index: Tensor, x: Tensor, *, share: bool = True) -> NeighbourPlan:
+        """The reading order of a batch, for reuse by layers that share its edges.
+
+        Args:
+            edge_index: Sources and targets ``[2, E]``.
+            x: Node features ``[N, dims]``; read for ``order="similarity"`` only.
+            share: False where edge weights are to be given.
+        """
+        return NeighbourPlan.from_edge_index(
+            edge_index, x.size(0), order=self.order, x=x, seeded=not self.training, share=share
+        )
 
     def forward(
         self,
@@ -129,12 +137,13 @@ class GraphLSTMConv(nn.Module):
                 otherwise sorted here.
             edge_weight: Factor ``[E]`` on the projected neighbour that an edge brings to the LSTM; its
                 gradient attributes an output to edges.
-            plan: What `plan` returned for these edges, to spare making it again.
+            plan: What `plan` returned for these edges, to spare making it again; with ``edge_weight`` it must
+                have been made with ``share=False``.
 
         Returns:
             ``[N, out_channels]``.
         """
-        plan = self.plan(edge_index, x) if plan is None else plan
+        plan = self.plan(edge_index, x, share=edge_weight is None) if plan is None else plan
         projected = self.project(x)
         neighbours = self.lstm(projected, plan, edge_weight)
         out = self.update(torch.cat([projected, neighbours], dim=-1))

@@ -6,20 +6,19 @@ costs nodes x longest, and hands a node of lower degree the state after its padd
 where its neighbours end, and
 
 * the input projection is computed once per node and gathered, not once per edge;
-* nodes are ranked by in-degree, so that the nodes still reading at step ``t`` are a prefix of the ranks: a
-  hub costs its own tail and nothing else, and a graph of one degree runs dense;
-* ranks are taken in blocks small enough for gates and states to stay in the processor's cache;
-* every tanh is taken as ``2 sigmoid(2x) - 1``, so that a step needs one sigmoid over all gates (the factor
-  for the cell gate is folded into the weights), which vectorises better than tanh on CPUs;
-* the backward pass is written out: one walk back per block, one product for the recurrent weight, one scatter
-  of the gate gradients to the nodes.
+* sequences that begin alike share the states of what they share: the states form a forest whose level t holds
+  the distinct beginnings of length t + 1. A graph of one in-degree runs dense, and a hub costs its own tail
+  alone;
+* every tanh is taken as ``2 sigmoid(2x) - 1``, so that a step needs one sigmoid over all gates (the factor is
+  folded into the weights and the cell), which vectorises several times better than tanh on CPUs;
+* the backward pass is written out: one walk back over the levels, products over all states of a level at
+  once.
 
-Symbols: N nodes, E edges, D hidden channels, R nodes with at least one in-edge.
+Symbols: N nodes, E edges, D hidden channels, U states of a level.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -32,8 +31,13 @@ from graphophone.errors import GraphophoneError
 
 NeighbourOrder = Literal["time", "similarity", "random"]
 
-# Rows of one block on a CPU: the gates of a step (rows x 4 x 128 float32) and its states share a 1 MiB cache.
-_BLOCK_ROWS = 256
+# Numbers in the gates of one chunk of a level on a CPU: they stay in cache from the gather to the last
+# product, and what is kept of them comes from the part of the allocator that recycles memory (glibc maps 32
+# MiB and more anew in every step, which costs as much as the arithmetic).
+_CHUNK = 1 << 18
+# A level that branches by less than this (states before / states after) copies states to the branches before
+# the recurrent product, otherwise gates after it.
+_BRANCHING = 0.8
 
 
 class NeighbourPlanError(GraphophoneError):
@@ -41,26 +45,39 @@ class NeighbourPlanError(GraphophoneError):
 
 
 @dataclass(frozen=True, eq=False)
+class Level:
+    """States after reading as many neighbours as the level's number says.
+
+    Attributes:
+        source: Node that each state reads ``[U]``.
+        parent: State of the level before from which each state comes ``[U]``; None: state k comes from state
+            k.
+        parents: How many states of the level before are continued; they are its first.
+        rows: States that are the last of some node, or None.
+        nodes: The nodes whose last states are ``rows``.
+    """
+
+    source: Tensor
+    parent: Tensor | None
+    parents: int
+    rows: Tensor | None
+    nodes: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
 class NeighbourPlan:
     """In which order an LSTM reads the in-edges of all nodes: made once per batch, shared by all layers.
 
-    Nodes with in-edges are ranked by descending in-degree (ties keep node order) and taken in blocks of
-    consecutive ranks. Edges are *packed* by block, then step, then rank: the edges read at one step of one
-    block are contiguous.
-
     Attributes:
         num_nodes: N.
-        nodes: Node of every rank, ``[R]``; None where rank and node coincide (one degree throughout).
-        source: Node read at every packed position, ``[E]``.
-        edge: Column of the caller's ``edge_index`` at every packed position, ``[E]``.
-        blocks: For every block, how many of its nodes are still reading at each step (non-increasing).
+        levels: One per step of the longest sequence.
+        edge: Column of the caller's ``edge_index`` for every state in the order of the levels ``[E]``; None
+            where states are shared between sequences, so that a state may stand for several edges.
     """
 
     num_nodes: int
-    nodes: Tensor | None
-    source: Tensor
-    edge: Tensor
-    blocks: tuple[tuple[int, ...], ...]
+    levels: tuple[Level, ...]
+    edge: Tensor | None
 
     @classmethod
     def from_edge_index(
@@ -71,13 +88,13 @@ class NeighbourPlan:
         order: NeighbourOrder = "time",
         x: Tensor | None = None,
         seeded: bool = True,
-        block_rows: int | None = None,
+        share: bool = True,
     ) -> NeighbourPlan:
         """Plan the reading of a graph, or of a batch of graphs.
 
         Args:
             edge_index: Sources and targets ``[2, E]``, int64, in any order (sorted by target and source is
-                noticed and saves the sorting).
+                noticed and spares the sorting).
             num_nodes: N.
             order: ``"time"`` reads sources in ascending order; ``"similarity"`` by ascending cosine
                 similarity of ``x`` to the target, so that the most similar neighbour is read last;
@@ -86,7 +103,7 @@ class NeighbourPlan:
             seeded: Whether a random order is a fixed function of the distance in time between source and
                 target (so that it is the same in every batch); otherwise it is drawn anew from torch's
                 generator.
-            block_rows: Nodes in a block; default: fitted to a CPU's cache, and all nodes on other devices.
+            share: Whether sequences that begin alike share states. Edge weights need ``share=False``.
 
         Raises:
             NeighbourPlanError: If ``edge_index`` is not ``[2, E]`` int64, points outside of the nodes, or
@@ -97,10 +114,8 @@ class NeighbourPlan:
                 f"edge_index is {edge_index.dtype} {list(edge_index.shape)}; give int64 [2, edges]"
             )
         num_edges = edge_index.size(1)
-        device = edge_index.device
         if num_edges == 0:
-            empty = edge_index.new_empty(0)
-            return cls(num_nodes, empty, empty, empty, ())
+            return cls(num_nodes, (), edge_index.new_empty(0))
         lowest, highest = (int(v) for v in edge_index.aminmax())
         if lowest < 0 or highest >= num_nodes:
             raise NeighbourPlanError(
@@ -108,42 +123,42 @@ class NeighbourPlan:
                 "build the edges from the same nodes"
             )
         edge = _reading_order(edge_index, num_nodes, order, x, seeded)
-        target = edge_index[1] if edge is None else edge_index[1].index_select(0, edge)
-
+        source, target = edge_index if edge is None else edge_index.index_select(1, edge)
+        position = torch.arange(max(num_edges, num_nodes), device=edge_index.device)
         degree = torch.bincount(target, minlength=num_nodes)
-        ranked, nodes = degree.sort(descending=True, stable=True)
-        reading = int((degree > 0).sum())
-        ranked = ranked[:reading]
-        position = torch.arange(max(num_nodes, num_edges), device=device)
+        starts = degree.cumsum(0) - degree
+        step = position[:num_edges] - starts.index_select(0, target)
+
+        # Nodes are ranked by descending degree: those that still read at a step are the first ones. Edges are packed
+        # by step, then rank: every packed edge is a state, and comes from the one as far along the step before.
+        nodes = degree.argsort(descending=True, stable=True)
         rank = torch.empty_like(nodes).scatter_(0, nodes, position[:num_nodes])
-
-        step = position[:num_edges] - (degree.cumsum(0) - degree).index_select(0, target)
-        rank = rank.index_select(0, target)
-        rows = block_rows or (_BLOCK_ROWS if device.type == "cpu" else num_nodes)
-        steps_of_block = ranked[::rows]  # the first node of a block reads longest
-        first_slot = steps_of_block.cumsum(0) - steps_of_block
-        block = rank.div(rows, rounding_mode="floor")
-        slot = first_slot.index_select(0, block) + step  # one slot per step of a block
-        active = torch.bincount(slot)
-        packed = (active.cumsum(0) - active).index_select(0, slot) + (rank - block * rows)
-
-        unpacked = position[:num_edges] if edge is None else edge
-        edge = torch.empty_like(packed).scatter_(0, packed, unpacked)
-        active_list = iter(active.tolist())
-        blocks = tuple(tuple(itertools.islice(active_list, steps)) for steps in steps_of_block.tolist())
-        regular = reading == num_nodes and int(ranked[0]) == int(ranked[-1])
-        return cls(
-            num_nodes=num_nodes,
-            nodes=None if regular else nodes[:reading],
-            source=edge_index[0].index_select(0, edge),
-            edge=edge,
-            blocks=blocks,
+        reading = torch.bincount(step)
+        packed = (reading.cumsum(0) - reading).index_select(0, step) + rank.index_select(0, target)
+        edge = position[:num_edges] if edge is None else edge
+        edge = torch.empty_like(edge).scatter_(0, packed, edge)
+        source = edge_index[0].index_select(0, edge)
+        counts = reading.tolist()
+        leader = _leaders(source, counts, num_nodes) if share else None
+        if leader is not None:
+            return cls(num_nodes, _shared_levels(source, nodes, reading, counts, leader), None)
+        ranks = position[: counts[0]]
+        levels = tuple(
+            Level(
+                source=read,
+                parent=None,
+                parents=count if step else 0,
+                rows=ranks[ends:count] if ends < count else None,
+                nodes=nodes[ends:count] if ends < count else None,
+            )
+            for step, (read, count, ends) in enumerate(zip(source.split(counts), counts, [*counts[1:], 0], strict=True))
         )
+        return cls(num_nodes, levels, edge)
 
     @property
-    def num_edges(self) -> int:
-        """E."""
-        return self.source.numel()
+    def num_states(self) -> int:
+        """How many states are computed: E, less what is shared."""
+        return sum(level.source.numel() for level in self.levels)
 
 
 def _reading_order(
@@ -166,8 +181,106 @@ def _reading_order(
         else:
             rank = torch.randperm(source.numel(), device=source.device)
     else:
-        raise NeighbourPlanError(f"order={order!r} is unknown; choose from {', '.join(get_args(NeighbourOrder))}")
+        raise NeighbourPlanError(f"unknown order {order!r}; choose from {', '.join(get_args(NeighbourOrder))}")
     return rank.index_select(0, target.index_select(0, rank).argsort(stable=True))
+
+
+def _leaders(source: Tensor, counts: Sequence[int], num_nodes: int) -> Tensor | None:
+    """For every packed edge, the first in rank of those that complete the same beginning ``[E]``.
+
+    Beginnings are compared exactly, up to 8 neighbours, between sequences next to each other in the lexicographic
+    order of their first 6: longer ones are rarely shared. None if none is shared.
+
+    Args:
+        source: Node that each packed edge reads ``[E]``.
+        counts: How many nodes read at each step: they are the first in rank.
+        num_nodes: N.
+    """
+    device = source.device
+    columns = min(8, len(counts))
+    first = nn.utils.rnn.pad_sequence(source[: sum(counts[:columns])].split(counts[:columns]), padding_value=-1)
+    # first [ranks, columns]: what every node reads; now in lexicographic order, the least significant columns first.
+    digit = num_nodes + 1
+    together = 3 if num_nodes < 1 << 20 else 2
+    order = torch.arange(counts[0], device=device)
+    for end in range(min(6, columns), 0, -together):
+        key = torch.zeros_like(order)
+        for column in range(max(0, end - together), end):
+            key = key * digit + (first[:, column] + 1)
+        order = order.index_select(0, key.index_select(0, order).argsort(stable=True))
+    first = first.index_select(0, order)
+    alike = ((first[1:] == first[:-1]) & (first[1:] >= 0)).int().cumprod(1).bool()
+    if not bool(alike.any()):
+        return None
+    group = torch.cat([torch.zeros_like(first[:1]), (~alike).cumsum(0)])
+    group += torch.arange(columns, device=device) * counts[0]
+    ranks = order.unsqueeze(1).expand_as(group)
+    lead = torch.full((group.numel(),), counts[0], device=device)
+    lead.scatter_reduce_(0, group.flatten(), ranks.flatten(), "amin")
+    leads = torch.empty_like(group).index_copy_(0, order, lead.index_select(0, group.flatten()).view_as(group))
+    leader = torch.arange(source.numel(), device=device)
+    start = 0
+    for column, count in enumerate(counts[:columns]):
+        leader[start : start + count] = leads[:count, column] + start
+        start += count
+    return leader
+
+
+def _shared_levels(
+    source: Tensor, nodes: Tensor, reading: Tensor, counts: Sequence[int], leader: Tensor
+) -> tuple[Level, ...]:
+    """The levels of a plan in which packed edges of one leader share a state.
+
+    Args:
+        source: Node that each packed edge reads ``[E]``.
+        nodes: Node of every rank.
+        reading: How many nodes read at each step ``[steps]``.
+        counts: The same, as a list.
+        leader: From `_leaders`.
+    """
+    position = torch.arange(leader.numel(), device=leader.device)
+    steps = len(counts)
+    offset = reading.cumsum(0) - reading
+    step = torch.repeat_interleave(reading)
+    leads = leader == position
+    leaders = leads.nonzero().squeeze(1)
+    level = step.index_select(0, leaders)
+    sizes = torch.bincount(level, minlength=steps)
+    # Row of every packed edge's state within its level.
+    row = leads.cumsum(0).index_select(0, leader) - 1 - (sizes.cumsum(0) - sizes).index_select(0, step)
+    # A leader comes from the edge of its own rank in the step before. It goes on if anyone of its state does, since
+    # it is the first in rank; so the states that go on are the first of their level.
+    rank = leaders - offset.index_select(0, level)
+    parent = row.index_select(0, offset.index_select(0, (level - 1).clamp_(min=0)) + rank)
+    moved = parent != row.index_select(0, leaders)
+    goes_on = rank < torch.cat([reading[1:], reading.new_zeros(1)]).index_select(0, level)
+    size_list, moves, continued = torch.stack(
+        [
+            sizes,
+            torch.bincount(level[moved], minlength=steps),
+            torch.bincount(level[goes_on], minlength=steps),
+        ]
+    ).tolist()
+    by_level = zip(
+        source.index_select(0, leaders).split(size_list),
+        parent.split(size_list),
+        moves,
+        [0, *continued[:-1]],
+        row.split(list(counts)),
+        counts,
+        [*counts[1:], 0],
+        strict=True,
+    )
+    return tuple(
+        Level(
+            source=read,
+            parent=parents if parents_count and moved_count else None,
+            parents=parents_count,
+            rows=rows[ends:] if ends < count else None,
+            nodes=nodes[ends:count] if ends < count else None,
+        )
+        for read, parents, moved_count, parents_count, rows, count, ends in by_level
+    )
 
 
 def graph_lstm(
@@ -192,191 +305,214 @@ def graph_lstm(
 
     Returns:
         States ``[N, D]``; zero for nodes without in-edges.
+
+    Raises:
+        NeighbourPlanError: If ``edge_weight`` comes with a plan that shares states.
     """
-    hidden = weight_hh.size(1)
+    if not plan.levels:
+        return x.new_zeros(plan.num_nodes, weight_hh.size(1))
     # The cell gate's rows are doubled here, once, for tanh(z) = 2 sigmoid(2 z) - 1 inside.
     double = weight_hh.new_ones(4, 1)
     double[2] = 2
     weight_ih = (weight_ih.view(4, -1) * double).view_as(weight_ih)
     weight_hh = (weight_hh.view(4, -1) * double).view_as(weight_hh)
-    if bias is not None:
-        bias = (bias.view(4, -1) * double).view_as(bias)
-    if plan.num_edges == 0:
-        return x.new_zeros(plan.num_nodes, hidden)
+    bias = None if bias is None else (bias.view(4, -1) * double).view_as(bias)
+    rows: Sequence[Tensor]
     if edge_weight is None:
-        gates, rows = nn.functional.linear(x, weight_ih, bias), plan.source
+        gates, rows = nn.functional.linear(x, weight_ih, bias), [level.source for level in plan.levels]
+    elif plan.edge is None:
+        raise NeighbourPlanError("edge weights need states of their own; make the plan with share=False")
     else:
         # Every edge gets gates of its own; what follows is the same.
-        gates = nn.functional.linear(x, weight_ih).index_select(0, plan.source)
+        sources = torch.cat([level.source for level in plan.levels])
+        gates = nn.functional.linear(x, weight_ih).index_select(0, sources)
         gates = gates * edge_weight.index_select(0, plan.edge).unsqueeze(-1)
         gates = gates if bias is None else gates + bias
-        rows = torch.arange(plan.num_edges, device=x.device)
+        position = torch.arange(plan.num_states, device=x.device)
+        rows = position.split([level.source.numel() for level in plan.levels])
     gates = gates.to(weight_hh.dtype)  # differs under autocast
     if torch.is_grad_enabled() and (gates.requires_grad or weight_hh.requires_grad):
-        state = _GraphLSTM.apply(gates, weight_hh, rows, plan)
-    else:
-        state = _read(gates, weight_hh, rows, plan)
-    if plan.nodes is None:
-        return state
-    return state.new_zeros(plan.num_nodes, hidden).index_copy(0, plan.nodes, state)
+        return _GraphLSTM.apply(gates, weight_hh, plan, rows)
+    return _read(gates, weight_hh, plan, rows, None)
 
 
-def _read(gates: Tensor, weight_hh: Tensor, rows: Tensor, plan: NeighbourPlan) -> Tensor:
-    """Last states by rank ``[R, D]``, keeping nothing else."""
+def _chunk_rows(like: Tensor) -> int:
+    """How many states of gates as wide as ``like``'s are taken at once."""
+    if like.device.type != "cpu":
+        return 1 << 62
+    return max(1, _CHUNK * torch.get_num_threads() // like.size(1))
+
+
+def _read(
+    gates: Tensor,
+    weight_hh: Tensor,
+    plan: NeighbourPlan,
+    rows: Sequence[Tensor],
+    saved: list[Tensor] | None,
+) -> Tensor:
+    """Last states ``[N, D]``; into ``saved`` what the backward pass needs.
+
+    Saved are for every level the doubled cells C, u = sigmoid(C) and the negated states n = -h = o - 2ou,
+    then for every chunk of the level the activated gates: i, f, g = tanh, o. (The signs and factors spare
+        passes: n is one
+    ``addcmul``, and C needs no scaling before the sigmoid.)
+    """
     hidden = weight_hh.size(1)
-    weight = weight_hh.t().contiguous()
-    widest = max(block[0] for block in plan.blocks)
-    state = gates.new_empty(sum(block[0] for block in plan.blocks), hidden)
-    work = gates.new_empty(widest, 4 * hidden)
-    cell = gates.new_empty(widest, hidden)
-    squashed = gates.new_empty(widest, hidden)
+    weight = weight_hh.t().neg().contiguous()  # for states that are negated
+    chunk = _chunk_rows(gates)
     minus_one = gates.new_tensor(-1.0)
-    rank = 0
-    for block, source in zip(plan.blocks, _split_edges(rows, plan.blocks), strict=True):
-        active = 0
-        for step, (count, index) in enumerate(zip(block, source.split(block), strict=True)):
-            if count != active:
-                active = count
-                z = work[:count]
-                i, f, g, o = z.chunk(4, dim=1)
-                h, c, u = state[rank : rank + count], cell[:count], squashed[:count]
-            torch.index_select(gates, 0, index, out=z)
-            if step:
-                z.addmm_(h, weight)
+    out = gates.new_zeros(plan.num_nodes, hidden)
+    work = None
+    cells = states = gates
+    for number, (level, source) in enumerate(zip(plan.levels, rows, strict=True)):
+        count = source.numel()
+        previous = product = previous_cells = None
+        if number == 0:
+            pass
+        elif level.parent is None:
+            previous, previous_cells = states, cells
+        else:
+            previous_cells = cells.index_select(0, level.parent)
+            if level.parents < _BRANCHING * count:
+                product = torch.mm(states[: level.parents], weight)
+            else:
+                previous = states.index_select(0, level.parent)
+        cells, states, squashed = (gates.new_empty(count, hidden) for _ in range(3))
+        if saved is not None:
+            saved += (cells, squashed, states)
+        for start in range(0, count, chunk):
+            end = min(start + chunk, count)
+            if saved is not None:
+                z = gates.new_empty(end - start, 4 * hidden)
+                saved.append(z)
+            else:
+                if work is None:
+                    work = gates.new_empty(min(chunk, max(len(r) for r in rows)), 4 * hidden)
+                z = work[: end - start]
+            i, f, g, o = z.split(hidden, dim=1)
+            whole = end - start == count
+            c, u, n = (t if whole else t[start:end] for t in (cells, squashed, states))
+            torch.index_select(gates, 0, source if whole else source[start:end], out=z)
+            if previous is not None:
+                z.addmm_(previous[start:end], weight)
+            elif product is not None and level.parent is not None:
+                z.add_(product.index_select(0, level.parent[start:end]))
             z.sigmoid_()
             torch.add(minus_one, g, alpha=2, out=g)
-            if step:
-                c.mul_(f).addcmul_(i, g)
+            if previous_cells is None:
+                torch.mul(i, g, out=c).mul_(2)
             else:
-                torch.mul(i, g, out=c)
-            torch.mul(c, 2, out=u).sigmoid_()
-            torch.add(minus_one, u, alpha=2, out=u)
-            torch.mul(o, u, out=h)
-        rank += block[0]
-    return state
-
-
-def _split_edges(rows: Tensor, blocks: Sequence[tuple[int, ...]]) -> Sequence[Tensor]:
-    return rows.split([sum(block) for block in blocks])
+                torch.mul(previous_cells[start:end], f, out=c).addcmul_(i, g, value=2)
+            torch.sigmoid(c, out=u)
+            torch.addcmul(o, o, u, value=-2, out=n)
+        if level.rows is not None and level.nodes is not None:
+            out.index_copy_(0, level.nodes, states.index_select(0, level.rows).neg_())
+    return out
 
 
 class _GraphLSTM(torch.autograd.Function):
-    """`_read` with a backward pass: gate activations and states are kept per block, packed by step."""
+    """`_read` with its backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, weight_hh: Tensor, rows: Tensor, plan: NeighbourPlan) -> Tensor:
-        hidden = weight_hh.size(1)
-        weight = weight_hh.t().contiguous()
-        state = gates.new_empty(sum(block[0] for block in plan.blocks), hidden)
-        minus_one = gates.new_tensor(-1.0)
+    def forward(ctx: Any, gates: Tensor, weight_hh: Tensor, plan: NeighbourPlan, rows: Sequence[Tensor]) -> Tensor:
         saved: list[Tensor] = []
-        rank = 0
-        for block, source in zip(plan.blocks, _split_edges(rows, plan.blocks), strict=True):
-            edges = source.numel()
-            # One allocation per block and kind: of a few MiB, which the allocator recycles from step to step.
-            Z = gates.new_empty(edges, 4 * hidden)
-            cells, squashed = gates.new_empty(2, edges, hidden)
-            inputs = gates.new_empty(edges - block[0], hidden)  # h read at steps 1, 2, ...
-            saved += (Z, cells, squashed, inputs)
-            final = state[rank : rank + block[0]]
-            h = c = final
-            steps = zip(
-                block,
-                (*block[1:], 0),
-                source.split(block),
-                Z.split(block),
-                *(part.split(block) for part in Z.chunk(4, dim=1)),
-                cells.split(block),
-                squashed.split(block),
-                (*inputs.split(block[1:]), final),
-                strict=True,
-            )
-            for step, (count, after, index, z, i, f, g, o, cell, u, following) in enumerate(steps):
-                torch.index_select(gates, 0, index, out=z)
-                if step:
-                    z.addmm_(h, weight)
-                z.sigmoid_()
-                torch.add(minus_one, g, alpha=2, out=g)
-                if step:
-                    torch.mul(c if c.size(0) == count else c[:count], f, out=cell).addcmul_(i, g)
-                else:
-                    torch.mul(i, g, out=cell)
-                torch.mul(cell, 2, out=u).sigmoid_()
-                torch.add(minus_one, u, alpha=2, out=u)
-                if after == count:
-                    torch.mul(o, u, out=following)
-                else:  # the last ranks have read all
-                    torch.mul(o[after:], u[after:], out=final[after:count])
-                    if after:
-                        torch.mul(o[:after], u[:after], out=following)
-                h, c = following, cell
-            rank += block[0]
-        ctx.plan = plan
-        ctx.num_rows = gates.size(0)
-        ctx.save_for_backward(weight_hh, rows, *saved)
-        return state
+        out = _read(gates, weight_hh, plan, rows, saved)
+        ctx.plan, ctx.rows, ctx.num_rows = plan, rows, gates.size(0)
+        ctx.save_for_backward(weight_hh, *saved)
+        return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_state: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        weight_hh, rows, *saved = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        weight_hh, *saved = ctx.saved_tensors
         plan: NeighbourPlan = ctx.plan
         hidden = weight_hh.size(1)
-        # The walk takes gradients with respect to the cell gate's plain input z, not the doubled one of
-        # `graph_lstm`: its weight is therefore halved here, and its gradients after the walk.
-        cell_gate = slice(2 * hidden, 3 * hidden)
-        weight = weight_hh.clone()
-        weight[cell_gate].mul_(0.5)
+        # Walked back are the gradients dn of the negated states and twice those of the doubled cells, e. With
+        # them the gates of f come out doubled, and those of the cell gate are of its input before
+        # `graph_lstm` doubled it: both are halved in the weight here, and in the results below.
+        halves = slice(hidden, 3 * hidden)
+        weight = weight_hh.neg()
+        weight[halves].mul_(0.5)
         grad_gates = weight_hh.new_zeros(ctx.num_rows, 4 * hidden)
-        grad_weight = torch.zeros_like(weight_hh)
-        grad_state = grad_state.clone(memory_format=torch.contiguous_format)  # walked over in place
-        work = weight_hh.new_empty(max(sum(block) for block in plan.blocks), 4 * hidden)
-        widest = max(block[0] for block in plan.blocks)
-        grad_cell = weight_hh.new_empty(widest, hidden)
-        scratch = weight_hh.new_empty(widest, hidden)
+        grad_weight = weight_hh.new_zeros(hidden, 4 * hidden)  # transposed: the quicker product
+        chunk = _chunk_rows(grad_gates)
+        sizes = [source.numel() for source in ctx.rows]
+        work = weight_hh.new_empty(min(chunk, max(sizes)), 4 * hidden)
+        scratch = weight_hh.new_empty(work.size(0), hidden)
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         tanh_backward = torch.ops.aten.tanh_backward.grad_input
-        rank = 0
-        blocks = zip(plan.blocks, _split_edges(rows, plan.blocks), *(saved[k::4] for k in range(4)), strict=True)
-        for block, source, Z, cells, squashed, inputs in blocks:
-            edges, width = source.numel(), block[0]
-            dZ = work[:edges]
-            dH, dC = grad_state[rank : rank + width], grad_cell[:width].zero_()
-            cell_list = cells.split(block)
-            steps = zip(
-                block,
-                dZ.split(block),
-                *(part.split(block) for part in dZ.chunk(4, dim=1)),
-                *(part.split(block) for part in Z.chunk(4, dim=1)),
-                dZ[:, : 2 * hidden].split(block),
-                Z[:, : 2 * hidden].split(block),
-                squashed.split(block),
-                (None, *cell_list[:-1]),
-                strict=True,
-            )
-            active = 0
-            for count, dz, di, df, dg, do, i, f, g, o, dif, if_, u, before in reversed(list(steps)):
-                if count != active:
-                    active = count
-                    dh, dc, s = dH[:count], dC[:count], scratch[:count]
-                torch.mul(dh, u, out=do)
-                sigmoid_backward(do, o, grad_input=do)
-                torch.mul(dh, o, out=s)
-                dc.add_(tanh_backward(s, u, grad_input=s))
-                torch.mul(dc, i, out=dg)
+
+        # Per level: cells, squashed and states; and the gates of every chunk.
+        kept: list[tuple[list[Tensor], list[Tensor]]] = []
+        at = 0
+        for size in sizes:
+            chunks = -(-size // chunk)
+            kept.append((saved[at : at + 3], saved[at + 3 : at + 3 + chunks]))
+            at += 3 + chunks
+
+        dn = e = weight_hh.new_zeros(0, hidden)  # of the level walked, as far as the level after it gave any
+        for number in reversed(range(len(sizes))):
+            level, source, size = plan.levels[number], ctx.rows[number], sizes[number]
+            (_, squashed, states), gates = kept[number]
+            if dn.size(0) < size:  # states that are not continued
+                missing = dn.new_zeros(size - dn.size(0), hidden)
+                dn, e = torch.cat([dn, missing]), torch.cat([e, missing])
+            if level.rows is not None and level.nodes is not None:
+                dn.index_add_(0, level.rows, grad.index_select(0, level.nodes).to(dn.dtype), alpha=-1)
+            parent = level.parent
+            previous_cells = previous = gathered = None
+            if number:
+                before = kept[number - 1][0]
+                if parent is None:
+                    previous_cells, previous = before[0], before[2]
+                else:
+                    previous_cells = before[0].index_select(0, parent)
+                    if level.parents < _BRANCHING * size:
+                        gathered = dn.new_zeros(level.parents, 4 * hidden)
+                    else:
+                        previous = before[2].index_select(0, parent)
+            previous_dn = torch.empty_like(dn) if number else dn
+            for k, z in enumerate(gates):
+                start = k * chunk
+                end = start + z.size(0)
+                whole = end - start == size
+                dz, s = work[: end - start], scratch[: end - start]
+                di, df, dg, do = dz.split(hidden, dim=1)
+                i, f, g, o = z.split(hidden, dim=1)
+                h, c, n, u = (t if whole else t[start:end] for t in (dn, e, states, squashed))
+                q = source if whole else source[start:end]
+                torch.mul(h, n, out=s)
+                torch.addcmul(s, s, o, value=-1, out=do)
+                torch.mul(h, o, out=s)
+                c.add_(sigmoid_backward(s, u, grad_input=s), alpha=-4)
+                torch.mul(c, i, out=dg)
                 tanh_backward(dg, g, grad_input=dg)
-                torch.mul(dc, g, out=di)
-                if before is None:
+                torch.mul(c, g, out=di)
+                if previous_cells is None:
                     sigmoid_backward(di, i, grad_input=di)
                     df.zero_()
-                    break
-                torch.mul(dc, before if before.size(0) == count else before[:count], out=df)
-                sigmoid_backward(dif, if_, grad_input=dif)
-                dc.mul_(f)
-                torch.mm(dz, weight, out=dh)
-            grad_gates.index_add_(0, source, dZ)
-            grad_weight.addmm_(dZ[width:].t(), inputs)
-            rank += width
-        grad_gates[:, cell_gate].mul_(0.5)
-        grad_weight[cell_gate].mul_(0.5)
-        return grad_gates, grad_weight, None, None
+                    grad_gates.index_add_(0, q, dz)
+                    continue
+                torch.mul(c, previous_cells[start:end], out=df)
+                sigmoid_backward(dz[:, : 2 * hidden], z[:, : 2 * hidden], grad_input=dz[:, : 2 * hidden])
+                grad_gates.index_add_(0, q, dz)
+                c.mul_(f)
+                if previous is not None:
+                    torch.mm(dz, weight, out=previous_dn[start:end])
+                    grad_weight.addmm_(previous[start:end].t(), dz, alpha=-1)
+                elif gathered is not None and parent is not None:
+                    gathered.index_add_(0, parent[start:end], dz)
+            if number == 0:
+                break
+            if parent is None:
+                dn = previous_dn
+            elif gathered is not None:
+                dn = torch.mm(gathered, weight)
+                grad_weight.addmm_(kept[number - 1][0][2][: level.parents].t(), gathered, alpha=-1)
+                e = e.new_zeros(level.parents, hidden).index_add_(0, parent, e)
+            else:
+                dn = dn.new_zeros(level.parents, hidden).index_add_(0, parent, previous_dn)
+                e = e.new_zeros(level.parents, hidden).index_add_(0, parent, e)
+        grad_gates[:, halves].mul_(0.5)
+        grad_weight[:, halves].mul_(0.5)
+        return grad_gates, grad_weight.t(), None, None
