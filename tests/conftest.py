@@ -1,20 +1,22 @@
 """What every test shares: one thread, and the folder of real corpora where there is one."""
 
 import os
+from collections.abc import Callable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
-settings.register_profile(
-    "graphophone", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("graphophone", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("graphophone")
 
 
@@ -31,3 +33,53 @@ def data_root() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("GRAPHOPHONE_DATA names no folder of real corpora")
     return Path(folder)
+
+
+def write_tone(path: Path, frequency: float, seconds: float, rng: np.random.Generator) -> None:
+    """A noisy tone with an envelope of its own, as a 16 kHz wav."""
+    time = np.arange(int(16000 * seconds)) / 16000
+    signal = 0.3 * np.sin(2 * np.pi * frequency * time) * rng.uniform(0.5, 1.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, signal + 0.02 * rng.standard_normal(len(time)), 16000)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus in folders: classes ``low`` and ``high``, speakers ``a`` to ``d`` in the file names, 32 clips."""
+    root = tmp_path_factory.mktemp("corpora") / "tones"
+    rng = np.random.default_rng(0)
+    for label, frequency in (("low", 400.0), ("high", 1500.0)):
+        for speaker, scale in zip("abcd", (0.9, 1.0, 1.1, 1.2), strict=True):
+            for number in range(4):
+                path = root / label / f"{speaker}_{number}.wav"
+                write_tone(path, frequency * scale * rng.uniform(0.9, 1.1), rng.uniform(0.3, 0.5), rng)
+    return root
+
+
+@pytest.fixture(scope="session")
+def make_tone_recipe(tones: Path) -> Callable[[], dict[str, Any]]:
+    """Makes recipes that learn the tones in a second or two."""
+    return lambda: {
+        "name": "tones",
+        "corpus": {"name": "folder", "root": str(tones), "speaker": r"([a-d])_\d"},
+        "features": {"name": "fbank", "num_mel_bins": 20, "decimate": 2},
+        "graph": {"name": "cycle_topk", "k": 3},
+        "model": {"name": "glnn", "widths": [16, 16], "pooling": "mean", "dropout": 0.1},
+        "augment": {"noise": 0.05, "time_masks": 1, "phase": True},
+        "task": {
+            "name": "graph_classification",
+            "optimizer": "adamw",
+            "learning_rate": 0.01,
+            "schedule": "onecycle",
+            "warmup": 0.3,
+        },
+        "training": {"epochs": 10, "batch_size": 8, "patience": 0, "threads": 1, "device": "cpu"},
+        "protocol": {"name": "speaker-independent", "groups": 4},
+        "seeds": [0],
+    }
+
+
+@pytest.fixture
+def tone_recipe(make_tone_recipe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A recipe that learns the tones in a second or two, to be changed at will."""
+    return make_tone_recipe()

@@ -191,7 +191,7 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
 
 
 class EpochKeeper(ModelCheckpoint):
-    """Checkpoints at the end of each epoch, together with the learning curves so far.
+    """A checkpoint at the end of each epoch in place of the one before, with the learning curves so far.
 
     The curves are part of the checkpoint, so that a resumed training continues them without a gap or a repeat.
     """
@@ -199,11 +199,7 @@ class EpochKeeper(ModelCheckpoint):
     def __init__(self, folder: Path, epochs: int, say: Callable[[str], None] | None = None) -> None:
         super().__init__(
             dirpath=folder / "checkpoints",
-            filename="best",
-            monitor=MONITOR,
-            mode="max",
-            save_top_k=1,
-            save_last=True,
+            filename="last",
             save_on_train_epoch_end=True,
             enable_version_counter=False,
         )
@@ -263,9 +259,8 @@ def _quiet_trainer() -> Iterator[None]:
         with warnings.catch_warnings():
             for text in (
                 ".*does not have many workers.*",
-                ".*custom batch sampler.*",
                 ".*exists and is not empty.*",
-                ".*fewer than the logging.*",
+                ".*smaller than the logging.*",
             ):
                 warnings.filterwarnings("ignore", text)
             warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*")
@@ -370,7 +365,15 @@ def train_job(
             )
 
         keeper = EpochKeeper(job.folder, settings.epochs, None if progress else say)
-        callbacks: list[Callback] = [keeper]
+        best = ModelCheckpoint(
+            dirpath=job.folder / "checkpoints",
+            filename="best",
+            monitor=MONITOR,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        callbacks: list[Callback] = [best, keeper]  # in this order: the last checkpoint knows of the best one
         if settings.averaging == "ema":
             callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
         if settings.patience:
@@ -670,11 +673,12 @@ def train(
     return evaluate(folder)
 
 
-def _write_sample(path: Path, split: Split, corpus: Corpus, pipeline: FeaturePipeline, features: FeatureSet) -> None:
+def _write_sample(path: Path, split: Split, prepared: Prepared) -> None:
     """One training utterance of median length, for the report's similarity heat map."""
     if path.is_file():
         return
-    lengths = np.array([len(features[i]) for i in split.train])
+    corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
+    lengths = features.lengths[split.train]
     row = int(split.train[np.argsort(lengths, kind="stable")[len(lengths) // 2]])
     skip = range(pipeline.acoustic_dims, pipeline.dims)
     standardizer = Standardizer.fit((features[i] for i in split.train), skip=skip)

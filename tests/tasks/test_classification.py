@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -79,7 +80,7 @@ def test_schedules_rise_then_do_not(schedule):
     factors = [learning_rate_factor(s, total=50, schedule=schedule, warmup=0.2) for s in range(50)]
     assert max(factors) <= 1 + 1e-9
     assert factors[0] < factors[5] < factors[9]
-    assert all(a >= b - 1e-12 for a, b in zip(factors[10:], factors[11:], strict=False))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(factors[10:]))
     if schedule != "constant":
         assert factors[-1] < 0.02
     without = learning_rate_factor(0, total=50, schedule="constant", warmup=0.0)

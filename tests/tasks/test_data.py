@@ -3,11 +3,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning import LightningModule, Trainer
 
 from graphophone.features import FeaturePipeline, create_extractor
 from graphophone.features.augment import FrameAugmentation
 from graphophone.graphs import create_graph
-from graphophone.tasks.data import AugmentedFrames, EpochBatches, PlainFrames, UtteranceGraphs, graph_loader
+from graphophone.tasks.data import AugmentedFrames, EpochOrder, PlainFrames, UtteranceGraphs, graph_loader
 
 LENGTHS = [3, 7, 1, 12, 5, 9, 4]
 ARRAYS = [np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32) for n in LENGTHS]
@@ -36,37 +37,62 @@ def dataset(rows, augmentation=None, seed=0, versions=None):
     return UtteranceGraphs(frames, TARGETS, np.asarray(rows), seed)
 
 
-@given(size=st.integers(1, 50), batch_size=st.integers(1, 12), seed=st.integers(0, 5), epoch=st.integers(0, 5))
-def test_every_item_once_per_epoch_in_an_order_of_seed_and_epoch(size, batch_size, seed, epoch):
-    batches = EpochBatches(size, batch_size, shuffle=True, seed=seed)
-    batches.set_epoch(epoch)
-    first, again = list(batches), list(batches)
+@given(size=st.integers(1, 50), seed=st.integers(0, 5), epoch=st.integers(0, 5))
+def test_every_item_once_per_epoch_in_an_order_of_seed_and_epoch(size, seed, epoch):
+    order = EpochOrder(size, shuffle=True, seed=seed)
+    order.set_epoch(epoch)
+    first, again = list(order), list(order)
     assert first == again
-    assert len(first) == len(batches)
-    assert sorted(position for batch in first for _, position in batch) == list(range(size))
-    assert {number for batch in first for number, _ in batch} == {epoch}
+    assert len(first) == len(order)
+    assert sorted(position for _, position in first) == list(range(size))
+    assert {number for number, _ in first} == {epoch}
 
 
 def test_orders_differ_between_epochs_and_seeds():
     orders = set()
     for seed in (0, 1):
         for epoch in (0, 1):
-            batches = EpochBatches(30, 4, shuffle=True, seed=seed)
-            batches.set_epoch(epoch)
-            orders.add(tuple(position for batch in batches for _, position in batch))
+            order = EpochOrder(30, shuffle=True, seed=seed)
+            order.set_epoch(epoch)
+            orders.add(tuple(position for _, position in order))
     assert len(orders) == 4
 
 
-def test_balanced_batches_draw_the_classes_equally():
+def test_a_balanced_order_draws_the_classes_equally():
     targets = np.array([0] * 90 + [1] * 10)
-    batches = EpochBatches(100, 10, balanced=True, targets=targets)
+    order = EpochOrder(100, balanced=True, targets=targets)
     drawn = []
     for epoch in range(40):
-        batches.set_epoch(epoch)
-        drawn += [targets[position] for batch in batches for _, position in batch]
+        order.set_epoch(epoch)
+        drawn += [targets[position] for _, position in order]
     assert abs(np.mean(drawn) - 0.5) < 0.03
     with pytest.raises(ValueError, match="targets"):
-        EpochBatches(100, 10, balanced=True)
+        EpochOrder(100, balanced=True)
+
+
+def test_a_trainer_gives_every_epoch_its_own_order():
+    seen = []
+
+    class Watcher(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 1)
+
+        def training_step(self, batch, _):
+            seen.append((self.current_epoch, tuple(batch.row.tolist())))
+            return self.layer(batch.x).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.0)
+
+    loader = graph_loader(dataset(range(7)), create_graph("line"), batch_size=7, shuffle=True, seed=3)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    Trainer(max_epochs=3, enable_model_summary=False, **options).fit(Watcher(), loader)
+    assert len({rows for _, rows in seen}) == 3
+    expected = EpochOrder(7, shuffle=True, seed=3)
+    for epoch, rows in seen:
+        expected.set_epoch(epoch)
+        assert rows == tuple(position for _, position in expected)
 
 
 def test_a_batch_holds_the_standardised_frames_and_the_graph_of_each_utterance():

@@ -108,7 +108,7 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in the order in which sound flows through a system."""
         order = ("name", "description", *SLOTS[:4], "augment", "task", "training", "protocol", "seeds")
-        plain = asdict(self)
+        plain = json.loads(json.dumps(asdict(self)))  # lists for tuples, as YAML gives them back
         return {key: plain[key] for key in order}
 
     def to_yaml(self) -> str:

@@ -96,12 +96,11 @@ class UtteranceGraphs(Dataset):
         )
 
 
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of keys for :class:`UtteranceGraphs`, in an order that only the seed and the epoch decide.
+class EpochOrder(Sampler[tuple[int, int]]):
+    """Keys for :class:`UtteranceGraphs`, in an order that only the seed and the epoch decide.
 
     Args:
         size: Number of items.
-        batch_size: Items per batch.
         shuffle: New order in every epoch.
         balanced: Draw every class equally often, with replacement, in place of once each; needs ``targets``.
         targets: Class of each item, ``[size]``.
@@ -111,7 +110,6 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
     def __init__(
         self,
         size: int,
-        batch_size: int,
         *,
         shuffle: bool = False,
         balanced: bool = False,
@@ -119,14 +117,13 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         seed: int = 0,
     ) -> None:
         self.size = size
-        self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
         self.weights: np.ndarray | None = None
         if balanced:
             if targets is None:
-                raise ValueError("balanced batches need the targets")
+                raise ValueError("a balanced order needs the targets")
             weights = 1.0 / np.bincount(targets)[targets]
             self.weights = weights / weights.sum()
 
@@ -135,9 +132,9 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
+        return self.size
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         if self.weights is not None:
             order = rng.choice(self.size, self.size, p=self.weights)
@@ -145,8 +142,7 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
             order = rng.permutation(self.size)
         else:
             order = np.arange(self.size)
-        for start in range(0, self.size, self.batch_size):
-            yield [(self.epoch, int(position)) for position in order[start : start + self.batch_size]]
+        return ((self.epoch, int(position)) for position in order)
 
 
 class Collate:
@@ -185,12 +181,14 @@ def graph_loader(
         seed: What the order is derived from.
         workers: Loader processes; 0 builds the batches in the training process, which is best on few cores.
     """
-    batches = EpochBatches(
-        len(dataset),
-        batch_size,
-        shuffle=shuffle,
-        balanced=balanced,
-        targets=dataset.targets[dataset.rows],
-        seed=seed,
+    order = EpochOrder(
+        len(dataset), shuffle=shuffle, balanced=balanced, targets=dataset.targets[dataset.rows], seed=seed
     )
-    return DataLoader(dataset, batch_sampler=batches, collate_fn=Collate(graph), num_workers=workers)
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=order,
+        collate_fn=Collate(graph),
+        num_workers=workers,
+        generator=torch.Generator(),  # a loader of its own takes nothing from the randomness of dropout
+    )

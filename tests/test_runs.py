@@ -1,0 +1,213 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from graphophone import runs
+from graphophone.inference import Recognizer
+from graphophone.recipes import load_recipe
+
+
+def quietly(recipe, output, **options):
+    return runs.train(recipe, output=output, progress=False, **options)
+
+
+def weights(folder):
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def assert_same_weights(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, make_tone_recipe):
+    """One complete run that several tests look at."""
+    return quietly(make_tone_recipe(), tmp_path_factory.mktemp("runs"))
+
+
+def test_it_learns_and_writes_what_a_run_holds(finished):
+    assert finished.metrics["ua"]["mean"] > 0.9
+    assert finished.metrics["complete"]
+    names = {path.name for path in finished.folder.iterdir()}
+    assert {"recipe.yaml", "run.json", "metrics.json", "predictions.csv", "report.html", "model", "folds"} <= names
+    predictions = pd.read_csv(finished.folder / "predictions.csv")
+    assert len(predictions) == 32
+    assert predictions["id"].is_unique
+    assert set(predictions.columns) >= {"id", "speaker", "label", "predicted", "fold", "seed", "p_low", "p_high"}
+    described = json.loads((finished.folder / "run.json").read_text("utf-8"))
+    assert described["corpus"]["items"] == 32
+    assert described["corpus"]["speakers"] == 4
+    assert described["finished"] is not None
+    assert len(described["folds"]) == 4
+    assert yaml.safe_load((finished.folder / "recipe.yaml").read_text("utf-8"))["graph"]["k"] == 3
+
+
+def test_each_fold_keeps_speakers_apart_and_its_curves(finished):
+    for folder in (finished.folder / "folds").iterdir():
+        test = set(pd.read_csv(folder / "predictions.csv")["speaker"])
+        validation = set(pd.read_csv(folder / "validation.csv")["speaker"])
+        assert len(test) == len(validation) == 1
+        assert not test & validation
+        curves = pd.read_csv(folder / "curves.csv")
+        assert curves["epoch"].tolist() == list(range(10))
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        assert metrics["best_epoch"] == curves["validation_ua"].idxmax()
+        assert metrics["validation"]["ua"] == pytest.approx(curves["validation_ua"].max(), abs=1e-6)
+
+
+def test_the_model_folder_alone_predicts_as_the_run_did(finished, tones):
+    best = max(finished.metrics["folds"], key=lambda fold: fold["validation"]["ua"])
+    told = pd.read_csv(finished.folder / "folds" / f"{best['fold']}-seed0" / "predictions.csv")
+    answers = Recognizer.from_pretrained(finished.model).process_files([tones / item for item in told["id"]])
+    np.testing.assert_allclose(answers["p_low"], told["p_low"], atol=1e-5)
+
+
+def test_a_finished_run_is_not_trained_again(finished, tone_recipe, monkeypatch):
+    monkeypatch.setattr(runs.Trainer, "fit", None)
+    again = quietly(tone_recipe, finished.folder.parent)
+    assert again.metrics == finished.metrics
+
+
+def test_another_recipe_or_corpus_under_the_same_name_is_refused(finished, tone_recipe):
+    other = {**tone_recipe, "graph": {"name": "cycle_topk", "k": 4}}
+    with pytest.raises(runs.RunError, match=r"graph\.k is 3 there and 4 here.*--overwrite"):
+        quietly(other, finished.folder.parent)
+    fewer = {**tone_recipe, "corpus": {**tone_recipe["corpus"], "speaker": r"([a-d])_[0-2]"}}
+    with pytest.raises(runs.RunError, match=r"corpus\.speaker"):
+        quietly(fewer, finished.folder.parent)
+
+
+def test_folds_one_by_one_then_seeds_add_up(tone_recipe, tmp_path):
+    tone_recipe["training"]["epochs"] = 2
+    with pytest.raises(runs.RunError, match=r"no fold 7.*0 to 3"):
+        quietly(tone_recipe, tmp_path, folds=[7])
+    first = quietly(tone_recipe, tmp_path, folds=[1])
+    assert not first.metrics["complete"]
+    assert len(first.metrics["folds"]) == 1
+    whole = quietly(tone_recipe, tmp_path, workers=2)
+    assert whole.metrics["complete"]
+    more = quietly({**tone_recipe, "seeds": [1]}, tmp_path, folds=[0])
+    assert more.metrics["ua"]["n"] == 2
+    assert not more.metrics["complete"]
+
+
+@pytest.mark.parametrize("averaging", ["none", "ema"])
+def test_an_interrupted_training_ends_as_an_undisturbed_one(tone_recipe, tmp_path, monkeypatch, averaging):
+    tone_recipe["training"] |= {"averaging": averaging, "ema_decay": 0.9, "patience": 4}
+    undisturbed = quietly(tone_recipe, tmp_path / "one", folds=[0])
+
+    class PowerError(RuntimeError):
+        pass
+
+    step = runs.EpochKeeper.on_train_epoch_start
+
+    def fail(self, trainer, module):
+        step(self, trainer, module)
+        if trainer.current_epoch == 3:
+            raise PowerError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.EpochKeeper, "on_train_epoch_start", fail)
+        with pytest.raises(PowerError):
+            quietly(tone_recipe, tmp_path / "two", folds=[0])
+    resumed = quietly(tone_recipe, tmp_path / "two", folds=[0])
+    assert_same_weights(weights(undisturbed.folder), weights(resumed.folder))
+    told = [pd.read_csv(run.folder / "predictions.csv") for run in (undisturbed, resumed)]
+    pd.testing.assert_frame_equal(*told)
+    drop = ["seconds"]
+    curves = [
+        pd.read_csv(next((r.folder / "folds").glob("*/curves.csv"))).drop(columns=drop) for r in (undisturbed, resumed)
+    ]
+    pd.testing.assert_frame_equal(*curves)
+
+
+def test_a_training_that_stopped_early_is_not_trained_on(tone_recipe, tmp_path, monkeypatch):
+    tone_recipe["training"] |= {"epochs": 30, "patience": 2}
+    first = quietly(tone_recipe, tmp_path, folds=[0])
+    folder = next((first.folder / "folds").iterdir())
+    epochs = len(pd.read_csv(folder / "curves.csv"))
+    assert epochs < 30
+    before = weights(first.folder)
+    (folder / "metrics.json").unlink()  # killed between the last epoch and the results
+    again = quietly(tone_recipe, tmp_path, folds=[0])
+    assert len(pd.read_csv(folder / "curves.csv")) == epochs
+    assert_same_weights(before, weights(again.folder))
+
+
+def test_seeds_decide_and_repeat(tone_recipe, tmp_path):
+    tone_recipe["training"]["epochs"] = 2
+    one = quietly(tone_recipe, tmp_path / "a", folds=[0])
+    same = quietly(tone_recipe, tmp_path / "b", folds=[0])
+    other = quietly({**tone_recipe, "seeds": [1]}, tmp_path / "c", folds=[0])
+    assert_same_weights(weights(one.folder), weights(same.folder))
+    assert any(
+        not torch.equal(a, b) for a, b in zip(weights(one.folder).values(), weights(other.folder).values(), strict=True)
+    )
+
+
+def test_bad_files_are_left_out_and_named(tones, tone_recipe, tmp_path):
+    import shutil
+
+    root = tmp_path / "corpus"
+    shutil.copytree(tones, root)
+    (root / "low" / "a_90.wav").write_text("this is text")
+    (root / "low" / "b_91.wav").write_bytes(b"")
+    good = (root / "high" / "c_0.wav").read_bytes()
+    (root / "high" / "c_92.wav").write_bytes(good[: len(good) // 2])
+    tone_recipe["corpus"]["root"] = str(root)
+    tone_recipe["training"]["epochs"] = 1
+    run = quietly(tone_recipe, tmp_path / "runs", folds=[0])
+    named = {problem.item.split("/")[-1]: problem.reason for problem in run.problems if problem.severity == "error"}
+    assert set(named) == {"a_90.wav", "b_91.wav", "c_92.wav"}
+    assert json.loads((run.folder / "run.json").read_text("utf-8"))["corpus"]["items"] == 32
+
+
+def test_folders_that_are_no_runs(tmp_path):
+    with pytest.raises(runs.RunError, match=r"not a run folder.*graphophone train"):
+        runs.evaluate(tmp_path)
+
+
+def test_speeds_need_no_more_of_the_user(tone_recipe, tmp_path):
+    tone_recipe["training"]["epochs"] = 1
+    tone_recipe["augment"] |= {"speeds": [0.9, 1.1], "tempo": 0.1, "crop": 0.8}
+    run = quietly(tone_recipe, tmp_path, folds=[0])
+    assert run.metrics["folds"][0]["items"] == {"train": 16, "validation": 8, "test": 8}
+
+
+def test_kill_9_in_mid_training_then_the_same_command(tone_recipe, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    tone_recipe["training"]["epochs"] = 40
+    recipe.write_text(load_recipe(tone_recipe).to_yaml(), "utf-8")
+
+    def start(output):
+        words = [sys.executable, "-m", "graphophone", "train", str(recipe), "--folds", "0", "--output", str(output)]
+        return subprocess.Popen(
+            [*words, "--quiet"], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        )
+
+    killed = start(tmp_path / "killed")
+    curves = tmp_path / "killed" / "tones" / "folds"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found = list(curves.glob("*/curves.csv"))
+        if found and len(found[0].read_text("utf-8").splitlines()) > 4:
+            break
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not list(curves.glob("*/metrics.json"))
+    assert start(tmp_path / "killed").wait() == 0
+    assert start(tmp_path / "whole").wait() == 0
+    assert_same_weights(weights(tmp_path / "killed" / "tones"), weights(tmp_path / "whole" / "tones"))
