@@ -61,7 +61,7 @@ class Recognizer:
         device: str | torch.device = "cpu",
         threshold: float | None = None,
         max_duration: float | None = 60.0,
-        frames_per_batch: int = 16_384,
+        frames_per_batch: int = 4096,
         workers: int | None = None,
         progress: bool = False,
     ) -> None:
@@ -237,14 +237,14 @@ class Recognizer:
     def answers(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, np.ndarray | None]]:
         """Each clip with its probabilities `[classes]`, or None for a clip that failed, in bounded memory.
 
-        Clips are collected until they fill four batches, answered together, and given back in their order.
+        Clips are collected until they fill two batches, answered together, and given back in their order.
         """
         pending: list[Heard] = []
         held = 0
         for item in heard:
             pending.append(item)
             held += 0 if item.frames is None else len(item.frames)
-            if held >= 4 * self.frames_per_batch or len(pending) >= 4096:
+            if held >= 2 * self.frames_per_batch or len(pending) >= 512:
                 yield from self._answer(pending)
                 pending, held = [], 0
         yield from self._answer(pending)
