@@ -78,6 +78,9 @@ def test_ravdess_has_references_and_the_paper_as_another_corpus() -> None:
     assert beside[0].difference.startswith("The reference uses six folds of four actors, as here.")
     assert "Another corpus: IEMOCAP, 4,490 utterances of 4 classes." in beside[2].difference
     assert beside[2].result.variant["pooling"] == "weighted"
+    scaled = published_beside(run("ravdess", 1440, 8, False, 6), recipe("weighted_scaled"))
+    assert [b.result.system for b in scaled[2:]] == ["GLNN, weighted pooling"]
+    assert "Other pooling: weighted there, weighted_scaled here." in scaled[2].difference
     four = published_beside(run("ravdess", 1440, 8, False, 4), recipe())
     assert "this run has 4" in four[0].difference
 

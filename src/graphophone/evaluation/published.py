@@ -224,8 +224,10 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
     chosen += [p for p in exact if (p.system, p.items) not in known][:1]
     if model is not None and not any(p.model == model for p in chosen):
         elsewhere = [p for p in PUBLISHED if p.model == model and not p.ablation and p not in chosen]
-        same = [p for p in elsewhere if p.variant.get("pooling") == variant.get("pooling")]
-        chosen += same or elsewhere
+        # A variant of our own stands beside what it is a variant of: weighted_scaled beside weighted.
+        pooling = f"{variant.get('pooling')}_"
+        same = [p for p in elsewhere if pooling.startswith(f"{p.variant.get('pooling')}_")]
+        chosen += same or sorted(elsewhere, key=lambda p: -(p.wa or 0.0))[:1]
     beside = [_beside(p, run, model, variant) for p in chosen]
     return sorted(beside, key=lambda b: not b.comparable)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,14 @@ def _estimate(results: RunResults, key: str) -> Estimate:
     estimate = Estimate.from_dict(results.summary[key])
     if _partial(results):
         return Estimate(estimate.mean, None, None, None, estimate.n)
-    return estimate
+    return _cut(estimate)
+
+
+def _cut(estimate: Estimate) -> Estimate:
+    """An interval of a rate without what lies below 0 or above 1."""
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
 def _plural(count: int, word: str) -> str:
@@ -313,13 +321,14 @@ def _fold_rows(results: RunResults) -> list[dict[str, str]]:
         metrics = [job.metrics or {} for job in jobs]
         tables = [job.predictions for job in jobs if job.predictions is not None]
         speakers = sorted({s for table in tables if "speaker" in table for s in table["speaker"] if s}, key=natural_key)
+        same = len({frozenset(table["id"]) for table in tables}) == 1
         best = [m.get("best_epoch") for m in metrics]
         seconds = [float(m["seconds"]) for m in metrics if m.get("seconds") is not None]
         rows.append(
             {
                 "fold": fold,
                 "n": _range([len(table) for table in tables]),
-                "speakers": _listed(speakers, 6) if speakers else DASH,
+                "speakers": (_listed(speakers, 6) if same else "differ by seed") if speakers else DASH,
                 "ua": _spread([m.get("ua") for m in metrics]),
                 "wa": _spread([m.get("wa") for m in metrics]),
                 "validation": _spread([(m.get("validation") or {}).get("ua") for m in metrics]),
@@ -366,6 +375,7 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     hours = f", {corpus['hours']:.2f} h" if corpus.get("hours") else ""
     facts.append(("Data", f"{_corpus_title(results)}: {_data_words(results)}{hours}"))
     facts.append(("Classes", ", ".join(results.classes) or None))
+    facts += [("Licence", corpus.get("licence")), ("Citation", corpus.get("citation"))]
     described = protocol.get("description")
     facts.append(("Protocol", " ".join(filter(None, [f"{protocol.get('name')}.", described])) if protocol else None))
     if protocol.get("mixes_speakers") is None or "peaker" not in (described or ""):
@@ -381,9 +391,13 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     facts.append(("Training speed", _speed(results)))
     speed = features.get("x_real_time")
     if speed:
-        cached = features.get("cached")
-        read = f"; {cached:,} items were in the cache" if cached else ""
-        facts.append(("Feature extraction", f"{float(speed):,.0f} times faster than real time{read}"))
+        cached, items = int(features.get("cached") or 0), int(corpus.get("items") or 0)
+        words = f"{float(speed):,.0f} times faster than real time"
+        if cached and cached >= items:
+            words = f"read from the cache, {words}"
+        elif cached:
+            words = f"{words}; {_plural(cached, 'item')} came from the cache"
+        facts.append(("Feature extraction", words))
     cores = f"{machine['cores']} cores" if machine.get("cores") else None
     threads = f"{_plural(int(machine['threads']), 'thread')} per training" if machine.get("threads") else None
     facts.append(("Machine", ", ".join(filter(None, [machine.get("cpu"), cores, threads])) or None))
@@ -775,7 +789,7 @@ def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path
 def _row_estimate(row: Mapping[Any, Any], key: str) -> Estimate:
     if pd.isna(row[f"{key}_sd"]):
         return Estimate(row[key], None, None, None, 1)
-    return Estimate(row[key], row[f"{key}_sd"], row[f"{key}_low"], row[f"{key}_high"], int(row["seeds"]))
+    return _cut(Estimate(row[key], row[f"{key}_sd"], row[f"{key}_low"], row[f"{key}_high"], int(row["seeds"])))
 
 
 def _signed(value: float) -> str:
