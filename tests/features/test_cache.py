@@ -234,6 +234,12 @@ def test_content_hashes_are_remembered_until_the_file_changes(cache: FeatureCach
     assert again.known_digests({p: s for p, (s, _) in many.items()}) == {p: d for p, (_, d) in many.items()}
 
 
+def test_file_names_that_are_no_text(cache: FeatureCache) -> None:
+    path = os.fsdecode(b"/caf\xe9.wav")
+    cache.remember_digests({path: ((1, 1), DIGEST)})
+    assert cache.known_digests({path: (1, 1)}) == {path: DIGEST}
+
+
 def test_a_file_modified_just_now_is_not_remembered(cache: FeatureCache, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(b"content")

@@ -24,6 +24,7 @@ from graphophone.features import (
     create_extractor,
 )
 from graphophone.features import cache as cache_module
+from graphophone.features.cache import CacheError
 from graphophone.features.pipeline import decimate
 
 MakeCorpus = Callable[..., Corpus]
@@ -185,6 +186,15 @@ def test_plain_features_are_memory_maps(
     features = pipeline.extract(make_corpus([0.5]), cache=cache, workers=1)
     assert not features[0].flags.owndata
     assert not features[0].flags.writeable
+
+
+def test_a_cache_cleared_meanwhile_is_an_error_that_names_the_item(
+    cache: FeatureCache, make_corpus: MakeCorpus, pipeline: FeaturePipeline
+) -> None:
+    features = pipeline.extract(make_corpus([0.5]), cache=cache, workers=1)
+    cache.clear()
+    with pytest.raises(CacheError, match="item-0: its features are no longer in the cache"):
+        features[0]
 
 
 def test_second_run_computes_nothing(

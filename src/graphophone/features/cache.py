@@ -359,17 +359,21 @@ class FeatureCache:
         if not self._hashes.exists():
             return {}
         found: dict[str, str] = {}
-        paths = list(stamps)
+        # Bytes, since a file name need not be text.
+        paths = {os.fsencode(path): path for path in stamps}
+        keys = list(paths)
         try:
             with self._connect() as connection:
-                for i in range(0, len(paths), 500):
-                    block = paths[i : i + 500]
+                for i in range(0, len(keys), 500):
+                    block = keys[i : i + 500]
                     marks = ",".join("?" * len(block))
                     rows = connection.execute(
                         f"SELECT path, size, mtime_ns, digest FROM files WHERE path IN ({marks})",  # noqa: S608
                         block,
                     )
-                    found.update((path, digest) for path, size, mtime, digest in rows if stamps[path] == (size, mtime))
+                    found.update(
+                        (paths[key], digest) for key, size, mtime, digest in rows if stamps[paths[key]] == (size, mtime)
+                    )
         except sqlite3.Error as error:
             self._forget(error)
             return {}
@@ -383,7 +387,11 @@ class FeatureCache:
         stamp.
         """
         limit = time.time_ns() - int(_SETTLED_SECONDS * 1e9)
-        rows = [(path, size, mtime, digest) for path, ((size, mtime), digest) in digests.items() if mtime < limit]
+        rows = [
+            (os.fsencode(path), size, mtime, digest)
+            for path, ((size, mtime), digest) in digests.items()
+            if mtime < limit
+        ]
         if not rows:
             return
         try:
@@ -446,7 +454,7 @@ class _Connection:
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS files "
-                "(path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID"
+                "(path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest TEXT) WITHOUT ROWID"
             )
         except BaseException:
             self._connection.close()

@@ -279,8 +279,8 @@ def _parallel(job: Job, todo: Sequence[list[Item]], started: dict[int, list[Item
     Raises:
         BrokenProcessPool: If a process died.
     """
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
-    from joblib.externals.loky.process_executor import TerminatedWorkerError  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     parent = os.getpid()
 

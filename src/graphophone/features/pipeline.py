@@ -16,7 +16,7 @@ import numpy as np
 
 from graphophone.features import extraction
 from graphophone.features.base import Extractor, FeatureError, create_extractor, stable_hash
-from graphophone.features.cache import CacheWarning, FeatureCache, FileStamp, file_stamp, map_array
+from graphophone.features.cache import CacheError, CacheWarning, FeatureCache, FileStamp, file_stamp, map_array
 
 if TYPE_CHECKING:
     from graphophone.corpora.base import Corpus, Problem
@@ -471,7 +471,14 @@ class FeatureSet(Sequence[np.ndarray]):
     def raw(self, index: int) -> np.ndarray:
         """The extractor's output for item ``index``, before decimation and metadata columns."""
         place = self._places[index]
-        return place if isinstance(place, np.ndarray) else map_array(*place)
+        if isinstance(place, np.ndarray):
+            return place
+        try:
+            return map_array(*place)
+        except (OSError, ValueError) as error:
+            raise CacheError(
+                f"{self.ids[index]}: its features are no longer in the cache ({place[0]}); run this again"
+            ) from error
 
     def metadata(self, index: int) -> np.ndarray:
         """Values of the metadata columns of item ``index``, `[len(pipeline.metadata)]` float32."""
