@@ -53,7 +53,7 @@ _DIMENSIONS = (
 )  # fmt: skip
 _EMOTIONS = {
     "angry":   (3.0,  0.20,  0.14,  4.5,  2.5, -0.10, -0.01,  0.55,  0.15,  0.00, -2.5, -0.3),
-    "happy":   (3.5,  0.75,  0.08,  2.2,  1.2,  0.02,  0.00, -0.20,  0.08,  0.05,  3.0, -0.2),
+    "happy":   (3.3,  0.75,  0.08,  2.2,  1.2,  0.02,  0.00, -0.20,  0.08,  0.05,  3.0, -0.2),
     "neutral": (0.0,  0.00,  0.00,  0.0,  0.0,  0.00,  0.00,  0.00,  0.00,  0.00,  0.0,  0.0),
     "sad":     (-2.0, -0.60, -0.15, -3.0, -2.5,  0.10,  0.05,  0.30, -0.15, -0.01, -0.5,  0.3),
 }  # fmt: skip
@@ -252,7 +252,7 @@ def _speaker(speaker: int, seed: int) -> tuple[Voice, np.ndarray]:
     rng = np.random.default_rng([seed, 2, speaker])
     female = _gender(speaker) == "female"
     voice = Voice(
-        pitch=float((190 if female else 118) * 2 ** (rng.uniform(-2.0, 2.0) / 12)),
+        pitch=float((182 if female else 118) * 2 ** (rng.uniform(-2.0, 2.0) / 12)),
         tract=float((1.16 if female else 1.0) * rng.uniform(0.95, 1.05)),
         tilt=float(3.0 + rng.normal(0, 0.7)),
         rate=float(rng.lognormal(0.06, 0.06)),
