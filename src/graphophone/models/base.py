@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -42,19 +42,20 @@ class ModelError(GraphophoneError):
     """A model that cannot be made, or a saved one that cannot be read."""
 
 
-def _fetch(source: str | Path, name: str, **hub: Any) -> Path:
-    """Path of the file ``name`` of a saved model: in a folder, or fetched from the Hugging Face hub."""
+def _fetch(source: str | Path, name: str, **hub: Any) -> Path | None:
+    """The file ``name`` of a saved model, in a folder or fetched from the hub; None where it has none."""
     if Path(source).is_dir():
-        return Path(source) / name
+        path = Path(source) / name
+        return path if path.is_file() else None
     local = isinstance(source, Path) or str(source).count("/") != 1 or str(source).startswith((".", "~", "/"))
     if local or Path(source).exists():
         what = "is a file" if Path(source).exists() else "does not exist"
         raise ModelError(f"{source}: {what}; give the folder that save_pretrained wrote")
     try:
         return Path(hf_hub_download(str(source), name, **hub))
-    except EntryNotFoundError:
-        return Path(name)  # named by the callers' own errors
-    except Exception as error:  # the client raises its own, httpx's and ValueError for names
+    except Exception as error:  # the client raises its own, its transport's, and ValueError for names
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{source}: neither a folder here nor on the hub ({reason}); check the name") from error
 
@@ -70,7 +71,7 @@ def read_config(source: str | Path, **hub: Any) -> dict[str, Any]:
         ModelError: If there is none, or it is not a JSON object.
     """
     path = _fetch(source, _CONFIG, **hub)
-    if not path.is_file():
+    if path is None:
         raise ModelError(f"{source}: holds no {_CONFIG}; give the folder that save_pretrained wrote")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -151,14 +152,14 @@ class PretrainedModel(
         if name != cls.model_name:
             raise ModelError(f"{source}: holds a {name!r}, not a {cls.model_name!r}; use load_model")
         weights = _fetch(source, _WEIGHTS, **hub)
-        if not weights.is_file():
+        if weights is None:
             folder = Path(source)
             pickled = [file.name for glob in _PICKLED for file in folder.glob(glob)] if folder.is_dir() else []
             held = f"only pickled weights ({pickled[0]}), never read" if pickled else f"no {_WEIGHTS}"
             raise ModelError(f"{source}: holds {held}; save the model with save_pretrained")
         try:
             model = cls(**{**config, **options})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, GraphophoneError) as error:
             raise ModelError(f"{source}: {_CONFIG} does not fit {cls.__name__} ({error}); mend it") from error
         try:
             state = load_file(weights, device=str(map_location))
