@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -56,6 +56,13 @@ def test_columns_are_those_of_the_package() -> None:
 def test_number_of_frames(samples: int, frames: int, voiced: Voiced) -> None:
     assert (samples - 960) // 160 + 1 == frames
     assert create_extractor("is10")(voiced(samples), 16000).shape == (frames, 76)
+
+
+@given(st.integers(1120, 6000))
+@settings(max_examples=40)
+def test_law_of_the_number_of_frames(samples: int) -> None:
+    signal = np.linspace(-0.5, 0.5, samples, dtype=np.float32)
+    assert len(create_extractor("is10")(signal, 16000)) == (samples - 960) // 160 + 1
 
 
 @pytest.mark.parametrize("samples", [1, 400, 960, 1000, 1119])

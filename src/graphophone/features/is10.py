@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from graphophone.features import smile
-from graphophone.features.base import Extractor, Level
+from graphophone.features.base import Extractor, FeatureError, Level
 
 #: The 38 contours in the order of the matrix, each with its index where it has one. The shape of a name is
 #: openSMILE's: contour, smoothing, (delta), index.
@@ -116,4 +116,7 @@ class IS10(Extractor):
 
     def _extract(self, signal: np.ndarray) -> np.ndarray:
         contours = smile.process("IS10", "LowLevelDescriptors", signal, self.rate)
+        expected = (len(signal) - 960) // 160 + 1
+        if len(contours) != expected:
+            raise FeatureError(f"is10: openSMILE gave {len(contours)} frames instead of {expected}; run this again")
         return np.concatenate([contours, delta(contours)], axis=1)

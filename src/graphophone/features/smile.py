@@ -8,8 +8,10 @@ extractor", ACM Multimedia 2010. The package is under a research licence, hence 
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
@@ -74,11 +76,36 @@ def process(feature_set: str, level: str, signal: np.ndarray, rate: int) -> np.n
         MissingDependencyError: If openSMILE is not installed.
     """
     smile = _smile(feature_set, level)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _heard():
         # "Segment too short, filling with NaN.": the row of NaN is found, and named, by the caller.
         warnings.filterwarnings("ignore", message="Segment too short")
         features = smile(np.clip(signal, -1.0, _LARGEST), rate)
     return np.asarray(features[0].T, dtype=np.float32)
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Raise what is raised inside a callback of openSMILE, once it is through with the signal.
+
+    openSMILE hands each frame to a Python function. An exception in there, above all the KeyboardInterrupt of a
+    Ctrl-C, cannot cross its C code: Python prints it and goes on, with one frame lost and no other sign of it.
+    """
+    caught: list[BaseException] = []
+    before = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_value is not None and "ctypes callback" in (unraisable.err_msg or ""):
+            caught.append(unraisable.exc_value)
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        if caught:
+            raise caught[0]
 
 
 class SmileSet(Extractor):
