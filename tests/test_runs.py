@@ -99,8 +99,12 @@ def test_folds_one_by_one_then_seeds_add_up(tone_recipe, tmp_path):
     whole = quietly(tone_recipe, tmp_path, workers=2)
     assert whole.metrics["complete"]
     more = quietly({**tone_recipe, "seeds": [1]}, tmp_path, folds=[0])
-    assert more.metrics["ua"]["n"] == 2
+    assert more.metrics["whole_seeds"] == [0]  # the other seed waits for its other folds
+    assert more.metrics["ua"] == whole.metrics["ua"]
     assert not more.metrics["complete"]
+    both = quietly({**tone_recipe, "seeds": [0, 1]}, tmp_path)
+    assert both.metrics["ua"]["n"] == 2
+    assert both.metrics["complete"]
 
 
 @pytest.mark.parametrize("averaging", ["none", "ema"])

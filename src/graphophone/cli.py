@@ -105,9 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  graphophone sweep glnn-prosody --vary graph.k=5,10,15 --vary model.num_layers=2,3",
     )
     sub.add_argument("recipe", help="name of a shipped recipe or a YAML file")
-    sub.add_argument(
-        "--vary", action="append", required=True, metavar="KEY=A,B,...", help="a key and its values"
-    )
+    sub.add_argument("--vary", action="append", required=True, metavar="KEY=A,B,...", help="a key and its values")
     sub.add_argument("--name", help="prefix of the run folders; the recipe's name by default")
     sub.add_argument("--seeds", type=int, nargs="+", help="one complete evaluation per seed")
     _run_options(sub)
@@ -158,9 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--format", choices=("table", "csv", "json"), default="table")
     sub.add_argument("--output", type=Path, help="file to write instead of standard output")
     sub.add_argument("--threshold", type=float, help="say 'unsure' below this confidence (0 to 1)")
-    sub.add_argument(
-        "--max-duration", type=float, default=60.0, help="longest file, in seconds (60); see timeline"
-    )
+    sub.add_argument("--max-duration", type=float, default=60.0, help="longest file, in seconds (60); see timeline")
     sub.add_argument("--workers", type=int, help="processes; all cores by default")
     sub.add_argument("--device", default="cpu", help="cpu, cuda, ...")
 
@@ -193,9 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("model", help="run folder, model folder or hub id")
     sub.add_argument("path", type=Path, help="one audio file")
     sub.add_argument("--target", help="label to explain; the chosen one by default")
-    sub.add_argument(
-        "--steps", type=int, default=32, help="steps of the integral (32); more is finer and slower"
-    )
+    sub.add_argument("--steps", type=int, default=32, help="steps of the integral (32); more is finer and slower")
     sub.add_argument("--output", type=Path, help="PNG to write; <file>.explained.png here by default")
     sub.add_argument("--csv", type=Path, help="also write the score of each frame")
     sub.add_argument("--device", default="cpu")
@@ -210,9 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  graphophone features --info          what the cache holds\n"
         "  graphophone features --clear         empty it",
     )
-    sub.add_argument(
-        "extractor", nargs="?", help="registered extractor, such as is10, egemaps, compare, fbank"
-    )
+    sub.add_argument("extractor", nargs="?", help="registered extractor, such as is10, egemaps, compare, fbank")
     sub.add_argument("--corpus", default="folder", help="registered corpus (folder)")
     sub.add_argument("--root", help="where the corpus is")
     sub.add_argument("--workers", type=int, help="processes; all cores by default")
@@ -240,9 +232,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     check.add_argument("corpus", help="registered corpus")
     check.add_argument("--root", help="folder (or table file) of the corpus")
-    check.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the adapter"
-    )
+    check.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the adapter")
     check.add_argument("--fast", action="store_true", help="read the headers only, not the sound")
     check.add_argument("--workers", type=int, help="processes; all cores by default")
     check.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -260,9 +250,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("models", "list the models and how many parameters they have"),
         ("recipes", "list the shipped recipes"),
     ):
-        _command(
-            commands, name, run_models if name == "models" else run_recipes, summary, f"  graphophone {name}"
-        )
+        _command(commands, name, run_models if name == "models" else run_recipes, summary, f"  graphophone {name}")
 
     sub = _command(
         commands,
@@ -350,7 +338,7 @@ def run_sweep(options: argparse.Namespace) -> int:
         )
         finished.append(run.folder)
     page = write_comparison(finished, options.output / f"{base}-{'-'.join(varied)}.html")
-    _show_frame(compare(finished))
+    _show_comparison(compare(finished))
     out.print(f"comparison: {page}", soft_wrap=True)
     return OK
 
@@ -419,7 +407,7 @@ def run_compare(options: argparse.Namespace) -> int:
     """``graphophone compare``."""
     from graphophone.evaluation.report import compare, write_comparison
 
-    _show_frame(compare(options.folders))
+    _show_comparison(compare(options.folders))
     if options.output:
         out.print(f"comparison: {write_comparison(options.folders, options.output)}", soft_wrap=True)
     return OK
@@ -451,9 +439,7 @@ def run_timeline(options: argparse.Namespace) -> int:
     from graphophone.inference.output import write_answers
 
     recognizer = Recognizer.from_pretrained(options.model, device=options.device, threshold=options.threshold)
-    windows = timeline(
-        recognizer, options.path, window=options.window, hop=options.hop, progress=err.is_terminal
-    )
+    windows = timeline(recognizer, options.path, window=options.window, hop=options.hop, progress=err.is_terminal)
     write_answers(merge_segments(windows) if options.segments else windows, options.format, options.output)
     return OK
 
@@ -545,9 +531,7 @@ def run_models(options: argparse.Namespace) -> int:
     table = Table("model", "parameters (77 inputs, 4 classes)", "what it is", box=None)
     for name in list_models():
         model = create_model(name, in_channels=77, num_classes=4)
-        table.add_row(
-            name, f"{sum(p.numel() for p in model.parameters()):,}", _first_sentence(MODELS.get(name))
-        )
+        table.add_row(name, f"{sum(p.numel() for p in model.parameters()):,}", _first_sentence(MODELS.get(name)))
     out.print(table)
     return OK
 
@@ -577,9 +561,7 @@ def run_demo(options: argparse.Namespace) -> int:
     answers = recognizer.process_table(sample).assign(truth=sample["label"])
     out.print("\n[bold]predict[/bold]: one utterance of each class")
     _show_frame(
-        answers[["file", "truth", "label", "confidence"]].assign(
-            file=lambda t: t["file"].map(lambda p: Path(p).name)
-        )
+        answers[["file", "truth", "label", "confidence"]].assign(file=lambda t: t["file"].map(lambda p: Path(p).name))
     )
     picture = run.folder / "figures" / "explanation.png"
     explain(recognizer, answers["file"].iloc[0]).save(picture)
@@ -598,12 +580,24 @@ def _first_sentence(part: Any) -> str:
 def _show_frame(frame: pd.DataFrame) -> None:
     table = Table(box=None)
     for name in frame.columns:
-        table.add_column(
-            str(name), justify="right" if frame[name].dtype.kind in "fi" else "left", overflow="fold"
-        )
+        table.add_column(str(name), justify="right" if frame[name].dtype.kind in "fi" else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
     out.print(table)
+
+
+def _show_comparison(frame: pd.DataFrame) -> None:
+    """The columns of a comparison that fit a terminal; the page and its CSV hold the others."""
+    keys = [name for name in frame.columns if "." in name]
+    shown = frame[["run", *keys, "parameters"]].copy()
+    for name in ("ua", "wa"):
+        spread = [f" ± {100 * sd:.1f}" if sd == sd and sd is not None else "" for sd in frame[f"{name}_sd"]]
+        shown[f"{name.upper()} %"] = [f"{100 * mean:.1f}{sd}" for mean, sd in zip(frame[name], spread, strict=True)]
+    shown["validation UA %"] = [f"{100 * value:.1f}" for value in frame["validation_ua"]]
+    shown["s/epoch"] = [f"{value:.1f}" for value in frame["seconds_per_epoch"]]
+    _show_frame(shown)
+    if not frame["complete"].all():
+        out.print("[yellow]not all folds and seeds of every run are trained yet[/yellow]")
 
 
 def _show_run(run: Any) -> None:
@@ -629,7 +623,8 @@ def _show_run(run: Any) -> None:
         over = f"; mean over folds {100 * folds.mean:.1f}" + (
             f" ± {100 * folds.sd:.1f}" if folds.sd is not None else ""
         )
-        out.print(f"{words} {100 * seeds.mean:.1f} % (test items of all folds pooled{spread}{over})")
+        pooled = "test items of all folds pooled" if run.metrics["complete"] else "test items so far"
+        out.print(f"{words} {100 * seeds.mean:.1f} % ({pooled}{spread}{over})", highlight=False)
     if not run.metrics["complete"]:
         out.print("[yellow]some folds or seeds are not trained yet: these figures are provisional[/yellow]")
     out.print(f"report: {run.report}", soft_wrap=True)

@@ -413,7 +413,7 @@ def train_job(
         curves = pd.read_csv(job.folder / "curves.csv")
 
         def predicted(rows: np.ndarray) -> np.ndarray:
-            outputs = trainer.predict(task, loader(rows)) or []
+            outputs: Any = trainer.predict(task, loader(rows)) or []
             order = np.concatenate([output["row"].cpu().numpy() for output in outputs])
             values = torch.cat([output["probabilities"].float().cpu() for output in outputs]).numpy()
             return values[np.argsort(order)]
@@ -726,7 +726,11 @@ def evaluate(folder: str | Path) -> Run:
         ignore_index=True,
     )
     write_csv(folder / "predictions.csv", predictions)
-    metrics = summarize(predictions, classes)
+    done = {seed: sum(job["seed"] == seed for _, job in jobs) for seed in described["seeds"]}
+    whole = [seed for seed, count in done.items() if count == len(described["folds"])]
+    # A seed with some of its folds has heard other test items than the rest: it waits until it is whole.
+    metrics = summarize(predictions[predictions["seed"].isin(whole)] if whole else predictions, classes)
+    jobs = [(path, job) for path, job in jobs if not whole or job["seed"] in whole]
     measured = {(str(job["fold"]), job["seed"]): job for _, job in jobs}
     more = ("validation", "items", "best_epoch", "epochs", "seconds", "seconds_per_epoch")
     metrics["folds"] = [
@@ -734,7 +738,8 @@ def evaluate(folder: str | Path) -> Run:
         for fold in metrics["folds"]
     ]
     metrics["validation_ua"] = interval([job["validation"]["ua"] for _, job in jobs]).to_dict()
-    metrics["complete"] = len(jobs) == len(described["folds"]) * len(described["seeds"])
+    metrics["complete"] = len(whole) == len(described["seeds"])
+    metrics["whole_seeds"] = whole
     write_json(folder / "metrics.json", metrics)
     best, _ = max(jobs, key=lambda item: item[1]["validation"]["ua"])
     _publish(best / "model", folder / "model")

@@ -311,6 +311,11 @@ def _range(values: Sequence[int | None]) -> str:
     return str(known[0]) if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
+def _keeps_last(results: RunResults) -> bool:
+    """Whether the recipe keeps the last epoch in place of the best one on validation items."""
+    return (results.recipe.get("training") or {}).get("selection") == "last"
+
+
 def _fold_rows(results: RunResults) -> list[dict[str, str]]:
     rows = []
     by_fold: dict[str, list[JobResult]] = {}
@@ -470,7 +475,11 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         "folds": _fold_rows(results),
         "folds_caption": "Every fold, in percent"
         + ("; mean ± standard deviation over seeds" if len(results.seeds) > 1 else "")
-        + ". The epoch kept is the one that validation items chose.",
+        + (
+            ". The last epoch is kept, whatever its validation result."
+            if _keeps_last(results)
+            else ". The epoch kept is the one that validation items chose."
+        ),
         "folds_have_speakers": bool(speakers),
         "per_class": [
             {
@@ -625,7 +634,12 @@ def _figures(results: RunResults) -> dict[str, dict[str, Any]]:
             "curves",
             draw.learning_curves(curves, selected),
             f"Learning curves of {_plural(len(curves), 'training')}: loss and unweighted accuracy over epochs.{best}",
-            f"{many}Dots mark the epochs whose weights were kept; validation items chose them, test items did not.",
+            f"{many}Dots mark the epochs whose weights were kept; "
+            + (
+                "it is the last one, whatever its validation result."
+                if _keeps_last(results)
+                else "validation items chose them, test items did not."
+            ),
         )
     if "x" in results.sample and results.sample["x"].ndim == 2 and len(results.sample["x"]) > 1:
         hop = float(results.sample["hop"]) if "hop" in results.sample else 0.0

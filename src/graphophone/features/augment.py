@@ -94,9 +94,9 @@ class FrameAugmentation:
         frames = np.array(frames, dtype=np.float32)
         count, dims = frames.shape
         if self.gain > 0:
-            frames *= np.exp(rng.normal(0, self.gain, dims)).astype(np.float32)
+            frames *= np.exp(rng.normal(0, self.gain, (1, dims)), dtype=np.float32)
         if self.shift > 0:
-            frames += rng.normal(0, self.shift, dims).astype(np.float32)
+            frames += rng.normal(0, self.shift, (1, dims)).astype(np.float32)
         if self.noise > 0:
             frames += rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(self.noise)
         if self.time_masks > 0:

@@ -90,6 +90,8 @@ class GraphClassification(LightningModule):
         seed: What the randomness of each epoch is derived from.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         model: nn.Module,

@@ -1,0 +1,209 @@
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+
+from graphophone import cli
+from graphophone.recipes import load_recipe
+
+
+@pytest.fixture(scope="module")
+def trained(make_tone_recipe, tmp_path_factory):
+    """A run made by the command line: its folder, the recipe file and the runs' folder."""
+    output = tmp_path_factory.mktemp("cli")
+    recipe = output / "recipe.yaml"
+    recipe.write_text(load_recipe(make_tone_recipe()).to_yaml(), "utf-8")
+    assert cli.main(["train", str(recipe), "--output", str(output), "--folds", "0", "1", "--quiet"]) == cli.OK
+    return output / "tones", recipe, output
+
+
+@pytest.fixture(scope="module")
+def mixed_folder(tones, tmp_path_factory):
+    """Good recordings, and one of every bad kind among them."""
+    folder = tmp_path_factory.mktemp("mixed")
+    good = tones / "low" / "a_0.wav"
+    shutil.copy(good, folder / "good.wav")
+    signal, rate = soundfile.read(good)
+    soundfile.write(folder / "studio.wav", np.repeat(np.stack([signal, signal], 1), 6, axis=0), 6 * rate, "PCM_24")
+    (folder / "text.wav").write_text("this is a text file")
+    (folder / "empty.wav").write_bytes(b"")
+    soundfile.write(folder / "whole.flac", np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+    (folder / "truncated.flac").write_bytes((folder / "whole.flac").read_bytes()[:20000])
+    (folder / "whole.flac").unlink()
+    soundfile.write(folder / "short.wav", signal[:160], 16000)
+    soundfile.write(folder / "silent.wav", np.zeros(16000), 16000)
+    return folder
+
+
+def test_help_of_every_command(capsys):
+    for words in (
+        *(
+            ["--help"],
+            ["train", "--help"],
+            ["predict", "--help"],
+            ["corpora", "--help"],
+            ["corpora", "check", "--help"],
+        ),
+        *([name, "--help"] for name in ("sweep", "evaluate", "report", "compare", "timeline", "explain", "features")),
+        *([name, "--help"] for name in ("models", "recipes", "demo")),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == 0
+        assert "graphophone" in capsys.readouterr().out
+
+
+def test_wrong_words_are_one_line_and_code_2(capsys):
+    for words in (
+        ["trian"],
+        ["predict"],
+        ["predict", "m", "f.wav", "--formt", "csv"],
+        ["compare", "a", "--out", "b", "--x"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(words)
+        assert stop.value.code == cli.USAGE
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert cli.main([]) == cli.USAGE
+
+
+def test_errors_are_one_line_and_code_1(capsys, tmp_path):
+    for words, text in (
+        (["train", "glnn-prosodi"], "Did you mean 'glnn-prosody'"),
+        (["train", "glnn-ravdess", "--corpus.root", str(tmp_path / "no")], "no"),
+        (["evaluate", str(tmp_path)], "not a run folder"),
+        (["predict", str(tmp_path / "none"), "x.wav"], "none"),
+        (["corpora", "check", "ravdess"], "--root"),
+        (["corpora", "check", "nothing"], "unknown corpus 'nothing'"),
+    ):
+        assert cli.main(words) == cli.FAILED, words
+        message = capsys.readouterr().err
+        assert text in message
+        assert "Traceback" not in message
+        assert len(message.strip().splitlines()) == 1
+
+
+def test_debug_shows_the_traceback(capsys, tmp_path):
+    assert cli.main(["evaluate", str(tmp_path), "--debug"]) == cli.FAILED
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_print_config_is_a_recipe(capsys, tmp_path):
+    assert cli.main(["train", "glnn-ravdess", "--print_config", "--graph.k", "15"]) == cli.OK
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed)["graph"]["k"] == 15
+    (tmp_path / "again.yaml").write_text(printed, "utf-8")
+    assert load_recipe(tmp_path / "again.yaml").to_yaml() == printed
+
+
+def test_lists(capsys):
+    for words, text in ((["models"], "glnn"), (["recipes"], "glnn-ravdess"), (["corpora", "list"], "ravdess")):
+        assert cli.main(words) == cli.OK
+        assert text in capsys.readouterr().out
+
+
+def test_train_then_evaluate_and_report(trained, capsys):
+    folder, recipe, output = trained
+    assert cli.main(["train", str(recipe), "--output", str(output), "--folds", "0", "1"]) == cli.OK
+    captured = capsys.readouterr()
+    assert "2 of 2 trainings are done already" in captured.err
+    assert "UA" in captured.out
+    assert cli.main(["evaluate", str(folder), "--json"]) == cli.OK
+    assert json.loads(capsys.readouterr().out)["ua"]["n"] == 1
+    (folder / "report.html").unlink()
+    assert cli.main(["report", str(folder)]) == cli.OK
+    assert (folder / "report.html").is_file()
+
+
+def test_evaluate_on_another_corpus(trained, tones, capsys):
+    assert cli.main(["evaluate", str(trained[0]), "--corpus", "folder", "--root", str(tones)]) == cli.OK
+    assert "32 items of tones" in capsys.readouterr().out
+
+
+def test_predict_processes_the_good_and_lists_the_bad(trained, mixed_folder, capsys):
+    assert cli.main(["predict", str(trained[0]), str(mixed_folder), "--format", "csv"]) == cli.PARTIAL
+    captured = capsys.readouterr()
+    answers = pd.read_csv(io.StringIO(captured.out))
+    assert {Path(file).name for file in answers["file"]} == {"good.wav", "studio.wav", "silent.wav"}
+    assert answers.set_index(answers["file"].map(lambda f: Path(f).name)).loc["good.wav", "label"] == "low"
+    for name, reason in (("text", "no sound"), ("empty", "empty"), ("truncated", "truncated"), ("short", "short")):
+        (line,) = [line for line in captured.err.splitlines() if f"{name}." in line and line.startswith("error")]
+        assert reason in line
+    assert any("silent.wav" in line and line.startswith("warning") for line in captured.err.splitlines())
+    assert "4 items left out" in captured.err
+
+
+def test_predict_writes_every_format_and_fails_when_nothing_is_good(trained, mixed_folder, tmp_path, capsys):
+    good = str(mixed_folder / "good.wav")
+    assert cli.main(["predict", str(trained[0]), good]) == cli.OK
+    assert "low" in capsys.readouterr().out
+    assert cli.main(["predict", str(trained[0]), good, "--format", "json"]) == cli.OK
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    assert row["label"] == "low"
+    assert row["probabilities"]["low"] > 0.5
+    target = tmp_path / "answers.csv"
+    assert cli.main(["predict", str(trained[0]), good, "--format", "csv", "--output", str(target)]) == cli.OK
+    assert len(pd.read_csv(target)) == 1
+    assert cli.main(["predict", str(trained[0]), str(mixed_folder / "empty.wav")]) == cli.FAILED
+
+
+def test_timeline_and_explain(trained, tones, tmp_path, capsys):
+    parts = [soundfile.read(tones / label / "b_1.wav")[0] for label in ("low", "high", "low")]
+    soundfile.write(tmp_path / "call.wav", np.concatenate([np.tile(part, 8) for part in parts]), 16000)
+    target = tmp_path / "call.txt"
+    words = ["timeline", str(trained[0]), str(tmp_path / "call.wav"), "--window", "0.5", "--hop", "0.5", "--segments"]
+    assert cli.main([*words, "--format", "audacity", "--output", str(target)]) == cli.OK
+    labels = [line.split("\t")[2] for line in target.read_text("utf-8").splitlines()]
+    assert labels[0].startswith("low")
+    assert labels[-1].startswith("low")
+    assert any(label.startswith("high") for label in labels)
+    picture = tmp_path / "why.png"
+    words = ["explain", str(trained[0]), str(tones / "high" / "a_0.wav"), "--output", str(picture), "--steps", "8"]
+    assert cli.main([*words, "--csv", str(tmp_path / "why.csv")]) == cli.OK
+    assert picture.stat().st_size > 10_000
+    assert len(pd.read_csv(tmp_path / "why.csv")) > 5
+
+
+def test_sweep_and_compare(trained, tmp_path, capsys):
+    _, recipe, _ = trained
+    words = ["sweep", str(recipe), "--vary", "model.pooling=mean,max", "--folds", "0", "--training.epochs", "2"]
+    assert cli.main([*words, "--output", str(tmp_path), "--quiet"]) == cli.OK
+    folders = [tmp_path / f"tones-pooling-{name}" for name in ("mean", "max")]
+    assert all((folder / "report.html").is_file() for folder in folders)
+    capsys.readouterr()
+    page = tmp_path / "page.html"
+    assert cli.main(["compare", *map(str, folders), "--output", str(page)]) == cli.OK
+    printed = capsys.readouterr().out
+    assert "model.pooling" in printed
+    assert "mean" in printed
+    assert "max" in printed
+    assert page.is_file()
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["sweep", str(recipe), "--vary", "model.pooling"])
+    assert stop.value.code == cli.USAGE
+
+
+def test_corpora_check(tones, tmp_path, capsys):
+    assert cli.main(["corpora", "check", "folder", "--root", str(tones)]) == cli.OK
+    assert "low" in capsys.readouterr().out
+    root = tmp_path / "corpus"
+    shutil.copytree(tones, root)
+    (root / "low" / "bad.wav").write_text("text")
+    words = ["corpora", "check", "folder", "--root", str(root), "--option", "speaker=([a-d])_", "--json"]
+    assert cli.main(words) == cli.PARTIAL
+    assert "bad.wav" in capsys.readouterr().out
+
+
+def test_features(tones, capsys):
+    assert cli.main(["features", "fbank", "--corpus", "folder", "--root", str(tones), "--workers", "1"]) == cli.OK
+    assert "real time" in capsys.readouterr().out
+    assert cli.main(["features", "fbank", "--corpus", "folder", "--root", str(tones), "--workers", "1"]) == cli.OK
+    assert "cached" in capsys.readouterr().out
+    assert cli.main(["features", "--info"]) == cli.OK
+    assert cli.main(["features", "--clear"]) == cli.OK
