@@ -143,7 +143,9 @@ class GraphLSTMConv(nn.Module):
         Returns:
             ``[N, out_channels]``.
         """
-        plan = self.plan(edge_index, x, share=edge_weight is None) if plan is None else plan
+        if plan is None:
+            # Looking for states to share costs about what it saves in one pass without gradients.
+            plan = self.plan(edge_index, x, share=edge_weight is None and torch.is_grad_enabled())
         projected = self.project(x)
         neighbours = self.lstm(projected, plan, edge_weight)
         out = self.update(torch.cat([projected, neighbours], dim=-1))

@@ -197,13 +197,13 @@ def _leaders(source: Tensor, counts: Sequence[int], num_nodes: int) -> Tensor | 
         num_nodes: N.
     """
     device = source.device
-    columns = min(8, len(counts))
+    columns = min(6, len(counts))
     first = nn.utils.rnn.pad_sequence(source[: sum(counts[:columns])].split(counts[:columns]), padding_value=-1)
     # first [ranks, columns]: what every node reads; now in lexicographic order, the least significant columns first.
     digit = num_nodes + 1
     together = 3 if num_nodes < 1 << 20 else 2
     order = torch.arange(counts[0], device=device)
-    for end in range(min(6, columns), 0, -together):
+    for end in range(columns, 0, -together):
         key = torch.zeros_like(order)
         for column in range(max(0, end - together), end):
             key = key * digit + (first[:, column] + 1)
@@ -336,11 +336,20 @@ def graph_lstm(
     return _read(gates, weight_hh, plan, rows, None)
 
 
-def _chunk_rows(like: Tensor) -> int:
-    """How many states of gates as wide as ``like``'s are taken at once."""
-    if like.device.type != "cpu":
-        return 1 << 62
-    return max(1, _CHUNK * torch.get_num_threads() // like.size(1))
+def _chunks(gates: Tensor, count: int) -> list[int]:
+    """Sizes of the chunks in which ``count`` states of gates as wide as ``gates`` are taken."""
+    rows = _CHUNK * torch.get_num_threads() // gates.size(1) if gates.device.type == "cpu" else count
+    chunks = max(1, round(count / max(1, rows)))
+    return [count * (k + 1) // chunks - count * k // chunks for k in range(chunks)]
+
+
+def _cut(tensor: Tensor | None, sizes: list[int]) -> Sequence[Any]:
+    """The first rows of ``tensor`` in chunks; None for each where there is no tensor."""
+    if tensor is None:
+        return [None] * len(sizes)
+    count = sum(sizes)
+    tensor = tensor if tensor.size(0) == count else tensor[:count]
+    return [tensor] if len(sizes) == 1 else tensor.split_with_sizes(sizes)
 
 
 def _read(
@@ -352,61 +361,69 @@ def _read(
 ) -> Tensor:
     """Last states ``[N, D]``; into ``saved`` what the backward pass needs.
 
-    Saved are for every level the doubled cells C, u = sigmoid(C) and the negated states n = -h = o - 2ou,
-    then for every chunk of the level the activated gates: i, f, g = tanh, o. (The signs and factors spare
-        passes: n is one
-    ``addcmul``, and C needs no scaling before the sigmoid.)
+    Saved are for every level the doubled cells C, u = sigmoid(C) and the negated states n = -h = o - 2ou, then
+    for every chunk of the level the activated gates: i, f, g = tanh, o. (The signs and factors spare passes: n
+    is one ``addcmul``, and C needs no scaling before the sigmoid.)
     """
     hidden = weight_hh.size(1)
     weight = weight_hh.t().neg().contiguous()  # for states that are negated
-    chunk = _chunk_rows(gates)
     minus_one = gates.new_tensor(-1.0)
     out = gates.new_zeros(plan.num_nodes, hidden)
-    work = None
-    cells = states = gates
+    cells = states = squashed = work = gates.new_empty(0, hidden)
     for number, (level, source) in enumerate(zip(plan.levels, rows, strict=True)):
         count = source.numel()
+        parent = level.parent
         previous = product = previous_cells = None
-        if number == 0:
-            pass
-        elif level.parent is None:
+        if number and parent is None:
             previous, previous_cells = states, cells
-        else:
-            previous_cells = cells.index_select(0, level.parent)
+        elif parent is not None:
+            previous_cells = torch.index_select(cells, 0, parent)
             if level.parents < _BRANCHING * count:
                 product = torch.mm(states[: level.parents], weight)
             else:
-                previous = states.index_select(0, level.parent)
-        cells, states, squashed = (gates.new_empty(count, hidden) for _ in range(3))
+                previous = torch.index_select(states, 0, parent)
+        sizes = _chunks(gates, count)
+        if saved is not None or parent is not None or number == 0:
+            cells, states = gates.new_empty(count, hidden), gates.new_empty(count, hidden)
+        else:  # in place
+            cells, states = cells[:count], states[:count]
+        if saved is not None or squashed.size(0) < count:
+            squashed = gates.new_empty(count, hidden)
         if saved is not None:
             saved += (cells, squashed, states)
-        for start in range(0, count, chunk):
-            end = min(start + chunk, count)
-            if saved is not None:
-                z = gates.new_empty(end - start, 4 * hidden)
-                saved.append(z)
-            else:
-                if work is None:
-                    work = gates.new_empty(min(chunk, max(len(r) for r in rows)), 4 * hidden)
-                z = work[: end - start]
-            i, f, g, o = z.split(hidden, dim=1)
-            whole = end - start == count
-            c, u, n = (t if whole else t[start:end] for t in (cells, squashed, states))
-            torch.index_select(gates, 0, source if whole else source[start:end], out=z)
-            if previous is not None:
-                z.addmm_(previous[start:end], weight)
-            elif product is not None and level.parent is not None:
-                z.add_(product.index_select(0, level.parent[start:end]))
+            buffers = [gates.new_empty(size, 4 * hidden) for size in sizes]
+            saved += buffers
+        else:
+            if work.size(0) < max(sizes):
+                work = gates.new_empty(max(sizes), 4 * hidden)
+            buffers = [work[:size] for size in sizes]
+        for z, read, c, u, n, before, cells_before, branch in zip(
+            buffers,
+            _cut(source, sizes),
+            _cut(cells, sizes),
+            _cut(squashed, sizes),
+            _cut(states, sizes),
+            _cut(previous, sizes),
+            _cut(previous_cells, sizes),
+            _cut(parent, sizes),
+            strict=True,
+        ):
+            i, f, g, o = z.chunk(4, dim=1)
+            torch.index_select(gates, 0, read, out=z)
+            if before is not None:
+                z.addmm_(before, weight)
+            elif product is not None:
+                z.add_(torch.index_select(product, 0, branch))
             z.sigmoid_()
             torch.add(minus_one, g, alpha=2, out=g)
-            if previous_cells is None:
+            if cells_before is None:
                 torch.mul(i, g, out=c).mul_(2)
             else:
-                torch.mul(previous_cells[start:end], f, out=c).addcmul_(i, g, value=2)
+                torch.mul(cells_before, f, out=c).addcmul_(i, g, value=2)
             torch.sigmoid(c, out=u)
             torch.addcmul(o, o, u, value=-2, out=n)
         if level.rows is not None and level.nodes is not None:
-            out.index_copy_(0, level.nodes, states.index_select(0, level.rows).neg_())
+            out.index_copy_(0, level.nodes, torch.index_select(states, 0, level.rows).neg_())
     return out
 
 
@@ -435,52 +452,59 @@ class _GraphLSTM(torch.autograd.Function):
         weight[halves].mul_(0.5)
         grad_gates = weight_hh.new_zeros(ctx.num_rows, 4 * hidden)
         grad_weight = weight_hh.new_zeros(hidden, 4 * hidden)  # transposed: the quicker product
-        chunk = _chunk_rows(grad_gates)
-        sizes = [source.numel() for source in ctx.rows]
-        work = weight_hh.new_empty(min(chunk, max(sizes)), 4 * hidden)
-        scratch = weight_hh.new_empty(work.size(0), hidden)
+        work = scratch = weight_hh.new_empty(0, hidden)
         sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
         tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
         # Per level: cells, squashed and states; and the gates of every chunk.
         kept: list[tuple[list[Tensor], list[Tensor]]] = []
         at = 0
-        for size in sizes:
-            chunks = -(-size // chunk)
-            kept.append((saved[at : at + 3], saved[at + 3 : at + 3 + chunks]))
-            at += 3 + chunks
+        for source in ctx.rows:
+            start, rows = at, 0
+            at += 3
+            while rows < source.numel():
+                rows += saved[at].size(0)
+                at += 1
+            kept.append((saved[start : start + 3], saved[start + 3 : at]))
 
         dn = e = weight_hh.new_zeros(0, hidden)  # of the level walked, as far as the level after it gave any
-        for number in reversed(range(len(sizes))):
-            level, source, size = plan.levels[number], ctx.rows[number], sizes[number]
+        for number in reversed(range(len(kept))):
+            level, source = plan.levels[number], ctx.rows[number]
             (_, squashed, states), gates = kept[number]
-            if dn.size(0) < size:  # states that are not continued
-                missing = dn.new_zeros(size - dn.size(0), hidden)
+            count, parent = source.numel(), level.parent
+            if dn.size(0) < count:  # states that are not continued
+                missing = dn.new_zeros(count - dn.size(0), hidden)
                 dn, e = torch.cat([dn, missing]), torch.cat([e, missing])
             if level.rows is not None and level.nodes is not None:
-                dn.index_add_(0, level.rows, grad.index_select(0, level.nodes).to(dn.dtype), alpha=-1)
-            parent = level.parent
-            previous_cells = previous = gathered = None
+                dn.index_add_(0, level.rows, torch.index_select(grad, 0, level.nodes), alpha=-1)
+            previous = previous_cells = gathered = None
             if number:
-                before = kept[number - 1][0]
-                if parent is None:
-                    previous_cells, previous = before[0], before[2]
-                else:
-                    previous_cells = before[0].index_select(0, parent)
-                    if level.parents < _BRANCHING * size:
+                previous_cells, _, previous = kept[number - 1][0]
+                if parent is not None:
+                    previous_cells = torch.index_select(previous_cells, 0, parent)
+                    if level.parents < _BRANCHING * count:
                         gathered = dn.new_zeros(level.parents, 4 * hidden)
                     else:
-                        previous = before[2].index_select(0, parent)
-            previous_dn = torch.empty_like(dn) if number else dn
-            for k, z in enumerate(gates):
-                start = k * chunk
-                end = start + z.size(0)
-                whole = end - start == size
-                dz, s = work[: end - start], scratch[: end - start]
-                di, df, dg, do = dz.split(hidden, dim=1)
-                i, f, g, o = z.split(hidden, dim=1)
-                h, c, n, u = (t if whole else t[start:end] for t in (dn, e, states, squashed))
-                q = source if whole else source[start:end]
+                        previous = torch.index_select(previous, 0, parent)
+            sizes = [z.size(0) for z in gates]
+            if work.size(0) < max(sizes):
+                work, scratch = dn.new_empty(max(sizes), 4 * hidden), dn.new_empty(max(sizes), hidden)
+            for z, read, h, c, u, n, before, cells_before, branch in zip(
+                gates,
+                _cut(source, sizes),
+                _cut(dn, sizes),
+                _cut(e, sizes),
+                _cut(squashed, sizes),
+                _cut(states, sizes),
+                _cut(previous if gathered is None else None, sizes),
+                _cut(previous_cells, sizes),
+                _cut(parent, sizes),
+                strict=True,
+            ):
+                size = z.size(0)
+                dz, s = (work, scratch) if work.size(0) == size else (work[:size], scratch[:size])
+                di, df, dg, do = dz.chunk(4, dim=1)
+                i, f, g, o = z.chunk(4, dim=1)
                 torch.mul(h, n, out=s)
                 torch.addcmul(s, s, o, value=-1, out=do)
                 torch.mul(h, o, out=s)
@@ -488,31 +512,28 @@ class _GraphLSTM(torch.autograd.Function):
                 torch.mul(c, i, out=dg)
                 tanh_backward(dg, g, grad_input=dg)
                 torch.mul(c, g, out=di)
-                if previous_cells is None:
+                if cells_before is None:
                     sigmoid_backward(di, i, grad_input=di)
                     df.zero_()
-                    grad_gates.index_add_(0, q, dz)
+                    grad_gates.index_add_(0, read, dz)
                     continue
-                torch.mul(c, previous_cells[start:end], out=df)
-                sigmoid_backward(dz[:, : 2 * hidden], z[:, : 2 * hidden], grad_input=dz[:, : 2 * hidden])
-                grad_gates.index_add_(0, q, dz)
+                torch.mul(c, cells_before, out=df)
+                first, activated = dz[:, : 2 * hidden], z[:, : 2 * hidden]
+                sigmoid_backward(first, activated, grad_input=first)
+                grad_gates.index_add_(0, read, dz)
                 c.mul_(f)
-                if previous is not None:
-                    torch.mm(dz, weight, out=previous_dn[start:end])
-                    grad_weight.addmm_(previous[start:end].t(), dz, alpha=-1)
-                elif gathered is not None and parent is not None:
-                    gathered.index_add_(0, parent[start:end], dz)
-            if number == 0:
-                break
-            if parent is None:
-                dn = previous_dn
-            elif gathered is not None:
-                dn = torch.mm(gathered, weight)
-                grad_weight.addmm_(kept[number - 1][0][2][: level.parents].t(), gathered, alpha=-1)
+                if before is not None:
+                    torch.mm(dz, weight, out=h)  # now of the state before
+                    grad_weight.addmm_(before.t(), dz, alpha=-1)
+                elif gathered is not None:
+                    gathered.index_add_(0, branch, dz)
+            if parent is not None:
                 e = e.new_zeros(level.parents, hidden).index_add_(0, parent, e)
-            else:
-                dn = dn.new_zeros(level.parents, hidden).index_add_(0, parent, previous_dn)
-                e = e.new_zeros(level.parents, hidden).index_add_(0, parent, e)
+                if gathered is None or previous is None:
+                    dn = dn.new_zeros(level.parents, hidden).index_add_(0, parent, dn)
+                else:
+                    dn = torch.mm(gathered, weight)
+                    grad_weight.addmm_(previous[: level.parents].t(), gathered, alpha=-1)
         grad_gates[:, halves].mul_(0.5)
         grad_weight[:, halves].mul_(0.5)
         return grad_gates, grad_weight.t(), None, None
