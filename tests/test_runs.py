@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -170,12 +171,17 @@ def test_bad_files_are_left_out_and_named(tones, tone_recipe, tmp_path):
     (root / "low" / "b_91.wav").write_bytes(b"")
     good = (root / "high" / "c_0.wav").read_bytes()
     (root / "high" / "c_92.wav").write_bytes(good[: len(good) // 2])
+    soundfile.write(root / "low" / "d_93.wav", np.zeros(16000 * 11), 16000)
+    soundfile.write(root / "low" / "d_94.wav", np.zeros(8000), 16000)
     tone_recipe["corpus"]["root"] = str(root)
-    tone_recipe["training"]["epochs"] = 1
+    tone_recipe["training"] |= {"epochs": 1, "max_duration": 10.0}
     run = quietly(tone_recipe, tmp_path / "runs", folds=[0])
     named = {problem.item.split("/")[-1]: problem.reason for problem in run.problems if problem.severity == "error"}
-    assert set(named) == {"a_90.wav", "b_91.wav", "c_92.wav"}
-    assert json.loads((run.folder / "run.json").read_text("utf-8"))["corpus"]["items"] == 32
+    assert set(named) == {"a_90.wav", "b_91.wav", "c_92.wav", "d_93.wav"}
+    assert "11.00 s" in named["d_93.wav"]
+    warned = {problem.item.split("/")[-1] for problem in run.problems if problem.severity == "warning"}
+    assert warned == {"d_94.wav"}
+    assert json.loads((run.folder / "run.json").read_text("utf-8"))["corpus"]["items"] == 33
 
 
 def test_folders_that_are_no_runs(tmp_path):

@@ -172,7 +172,15 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
     while True:
         versions = []
         for version in (pipeline, *played):
-            versions.append(version.extract(corpus, cache=FeatureCache(), workers=workers, progress=progress))
+            versions.append(
+                version.extract(
+                    corpus,
+                    cache=FeatureCache(),
+                    workers=workers,
+                    progress=progress,
+                    max_duration=recipe.training.max_duration or None,
+                )
+            )
             if versions[-1].failures:
                 break
         problems = list(versions[-1].failures)

@@ -314,7 +314,7 @@ def _parallel(
 
     ``under_way`` gets every chunk that was handed out; the items of one that is back are taken out of it.
     """
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    from joblib import Parallel, delayed
 
     def tasks() -> Iterator[object]:
         for number, chunk in enumerate(todo):

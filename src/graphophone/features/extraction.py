@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +93,13 @@ class Job:
         extractor: Computes the features.
         cache: Keeps them; None: they are returned.
         digests: Content hashes known beforehand; only those of the chunk are sent along.
+        max_duration: Longest recording that is taken, in seconds; None takes all.
     """
 
     extractor: Extractor
     cache: FeatureCache | None
     digests: Mapping[str, Digest] = field(default_factory=dict)
+    max_duration: float | None = None
 
 
 def from_entry(index: int, entry: Entry, digest: tuple[str, Digest] | None = None) -> Outcome:
@@ -140,11 +142,15 @@ def _one(job: Job, item: Item, hashed: dict[str, Digest]) -> Outcome:
         # Another process may have been here since the call began.
         entry, damage = job.cache.look_up(place)
         if entry is not None:
-            return from_entry(item.index, entry, learned)
+            kept = from_entry(item.index, entry, learned)
+            if job.max_duration is None or kept.duration <= job.max_duration:
+                return kept  # one that is too long goes on to be refused below
     with warnings.catch_warnings():
         # Silence and clipping come back as notes; a line on standard error per file would drown them.
         warnings.simplefilter("ignore", audio.AudioWarning)
-        wave = audio.load(item.path, rate=job.extractor.rate, start=item.start, end=item.end)
+        wave = audio.load(
+            item.path, rate=job.extractor.rate, start=item.start, end=item.end, max_duration=job.max_duration
+        )
     try:
         features = job.extractor(wave.signal, wave.rate)
     except MissingDependencyError:
@@ -288,7 +294,7 @@ def _parallel(job: Job, todo: Sequence[list[Item]], started: dict[int, list[Item
         for number, chunk in enumerate(todo):
             started[number] = chunk
             digests = {item.path: job.digests[item.path] for item in chunk if item.path in job.digests}
-            yield delayed(_in_worker)(parent, number, Job(job.extractor, job.cache, digests), chunk)
+            yield delayed(_in_worker)(parent, number, replace(job, digests=digests), chunk)
 
     pool = Parallel(
         n_jobs=workers,

@@ -266,6 +266,7 @@ class FeaturePipeline:
         cache: FeatureCache | None,
         workers: int | None = None,
         progress: bool = True,
+        max_duration: float | None = None,
     ) -> FeatureSet:
         """Features of every item of a corpus.
 
@@ -282,6 +283,8 @@ class FeaturePipeline:
             workers: Processes; with 1 the work is done in this process. Default: one per processor, fewer for
                 a few minutes of audio.
             progress: Show a progress bar (only on a terminal).
+            max_duration: Longest recording that is taken, in seconds; longer ones are failures, known from
+                the header and not read. None takes all.
 
         Returns:
             The features, without the items that failed, which are listed in
@@ -305,7 +308,7 @@ class FeaturePipeline:
         damaged = 0
         with (
             _Progress(self.extractor.name, len(ids), shown=progress) as bar,
-            contextlib.closing(self._outcomes(corpus, cache, workers)) as stream,
+            contextlib.closing(self._outcomes(corpus, cache, workers, max_duration)) as stream,
         ):
             for outcome in stream:
                 outcomes[outcome.index] = outcome
@@ -344,7 +347,7 @@ class FeaturePipeline:
         )
 
     def _outcomes(
-        self, corpus: Corpus, cache: FeatureCache | None, workers: int | None
+        self, corpus: Corpus, cache: FeatureCache | None, workers: int | None, max_duration: float | None
     ) -> Generator[extraction.Outcome, None, None]:
         """One outcome per item of the corpus: first what the cache has, then the rest as it gets ready."""
         items = []
@@ -358,11 +361,11 @@ class FeaturePipeline:
         if cache is not None:
             cache.clean()
             digests = {path: (stamps[path], digest) for path, digest in cache.known_digests(stamps).items()}
-        job = extraction.Job(self.extractor, cache, digests)
+        job = extraction.Job(self.extractor, cache, digests, max_duration)
         missing = []
         damages = {}
         for item, outcome in zip(items, _cached(job, items), strict=True):
-            if outcome.entry is not None:
+            if outcome.entry is not None and (max_duration is None or outcome.duration <= max_duration):
                 yield outcome
             else:
                 missing.append(item)

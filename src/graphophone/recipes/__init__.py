@@ -48,6 +48,7 @@ class Training:
         precision: ``"32-true"`` or ``"bf16-mixed"``.
         threads: CPU threads per training; 0 leaves PyTorch's setting.
         loader_workers: Processes that build batches; 0 builds them in the training process.
+        max_duration: Longest recording that is used, in seconds; longer ones are left out and named. 0 uses all.
     """
 
     epochs: int = 300
@@ -63,12 +64,13 @@ class Training:
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: int = 0
     loader_workers: int = 0
+    max_duration: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("patience", "gradient_clip", "threads", "loader_workers"):
+        for name in ("patience", "gradient_clip", "threads", "loader_workers", "max_duration"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
