@@ -25,7 +25,7 @@ from graphophone.features import (
 )
 from graphophone.features import cache as cache_module
 from graphophone.features.cache import CacheError
-from graphophone.features.pipeline import decimate
+from graphophone.features.pipeline import average_windows, decimate
 
 MakeCorpus = Callable[..., Corpus]
 
@@ -386,3 +386,55 @@ def test_ravdess_frames(data_root: Path, cache: FeatureCache) -> None:
     durations = [audio.info(path).duration for path in corpus.table["audio"]]
     np.testing.assert_allclose(features.lengths * 0.01, durations, atol=0.07)
     assert np.isfinite(np.concatenate(list(features))).all()
+
+
+@given(n=st.integers(1, 40), window=st.integers(1, 9), phase=st.integers(0, 8))
+def test_average_windows_of_whole_frames_are_block_means(n: int, window: int, phase: int) -> None:
+    phase = min(phase, window - 1, n - 1)
+    x = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
+    blocks = [x[i : i + window] for i in range(phase, n, window)]
+    kept = [block for block in blocks if len(block) >= window / 2]
+    expected = np.stack([block.mean(axis=0) for block in kept]) if kept else x.mean(axis=0, keepdims=True)
+    np.testing.assert_allclose(average_windows(x, window, phase), expected, atol=1e-5)
+
+
+@given(n=st.integers(1, 60), window=st.floats(0.5, 12), share=st.floats(0, 0.999))
+def test_average_windows_weigh_frames_by_what_they_cover(n: int, window: float, share: float) -> None:
+    x = np.arange(n, dtype=np.float32)[:, None]  # a ramp: the mean over [a, b) of a step function, by fine sampling
+    phase = share * min(window, n)
+    got = average_windows(x, window, phase)
+    assert 1 <= len(got) <= n / window + 1
+    starts = phase + window * np.arange(len(got))
+    if starts[0] + window <= n:
+        fine = starts[0] + window * (np.arange(4000) + 0.5) / 4000
+        np.testing.assert_allclose(got[0, 0], x[np.floor(fine).astype(int), 0].mean(), atol=0.02 * window)
+    assert np.isfinite(got).all()
+    assert x.min() - 1e-4 <= got.min()
+    assert got.max() <= x.max() + 1e-4
+
+
+def test_relative_columns_are_the_movement_about_the_mean() -> None:
+    plain = FeaturePipeline(create_extractor("fbank", num_mel_bins=5), decimate=3)
+    both = FeaturePipeline(create_extractor("fbank", num_mel_bins=5), decimate=3, relative=True, metadata=["m"])
+    signal = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
+    x, y = plain(signal, 16000), both(signal, 16000, {"m": 2.0})
+    assert (both.acoustic_dims, both.dims, len(both.columns)) == (10, 11, 11)
+    assert both.columns[5] == f"{plain.columns[0]}_relative"
+    np.testing.assert_array_equal(y[:, :5], x)
+    np.testing.assert_allclose(y[:, 5:10], x - x.mean(axis=0), atol=1e-6)
+    assert (y[:, 10] == 2).all()
+    again = FeaturePipeline.from_dict(both.to_dict())
+    assert again.fingerprint == both.fingerprint != plain.fingerprint
+    np.testing.assert_array_equal(again(signal, 16000, {"m": 2.0}), y)
+
+
+def test_recordings_that_are_too_long_are_failures_cached_or_not(
+    cache: FeatureCache, make_corpus: MakeCorpus, pipeline: FeaturePipeline
+) -> None:
+    corpus = make_corpus([0.4, 1.5])
+    for _ in range(2):
+        limited = pipeline.extract(corpus, cache=cache, workers=1, progress=False, max_duration=1.0)
+        assert len(limited) == 1
+        (problem,) = limited.failures
+        assert "1.50 s, more than 1 s" in problem.reason
+        assert len(pipeline.extract(corpus, cache=cache, workers=1, progress=False)) == 2
