@@ -85,6 +85,12 @@ class TestEveryModel:
         model = create(name).eval()
         x, edge_index, batch, batch_size = inputs()
         weight = torch.ones(edge_index.size(1), requires_grad=True)
+        if not model.reads_edges:
+            with pytest.raises(ModelError, match="reads no edges"):
+                model(x, edge_index, batch, batch_size, edge_weight=weight)
+            no_edges = edge_index[:, :0]
+            torch.testing.assert_close(model(x, no_edges, batch, batch_size), model(*inputs()))
+            return
         weighted = model(x, edge_index, batch, batch_size, edge_weight=weight)
         torch.testing.assert_close(weighted, model(x, edge_index, batch, batch_size), atol=1e-5, rtol=1e-4)
         gradient = torch.autograd.grad(weighted.square().sum(), weight)[0]
@@ -122,6 +128,7 @@ class TestEveryModel:
 
 def test_names() -> None:
     assert list_models("gl*") == ["glnn"]
+    assert list_models() == ["cogcn", "compact_ser", "ga_gru", "glnn", "lstm_gin"]
     with pytest.raises(UnknownNameError, match="Did you mean 'glnn'"):
         create_model("gln", in_channels=2, num_classes=2)
     with pytest.raises(UnknownNameError, match="Did you mean 'dropout'"):

@@ -24,12 +24,13 @@ def test_constant_rows(size: int, value: float) -> None:
         "mean": value,
         "max": value,
         "sum": size * value,
+        "attention": value,
         "weighted": 0.3 * value * (size + 2),
         "weighted_scaled": 0.3 * value * (2 + math.sqrt(size)),
         "weighted_learned": 0.3 * value * (2 + math.sqrt(size)),
     }
     for name, want in expected.items():
-        pooled = create_pooling(name, 4)(x)
+        pooled = create_pooling(name, 4).double()(x)
         torch.testing.assert_close(pooled, torch.full((1, 4), want, dtype=torch.float64), atol=1e-6, rtol=1e-6)
 
 
@@ -89,7 +90,11 @@ def test_a_graph_without_nodes_gives_zeros(name: str) -> None:
 
 def test_only_the_learned_ones_learn() -> None:
     learned = {name: sum(p.numel() for p in create_pooling(name, 64).parameters()) for name in list_poolings()}
-    assert {name: count for name, count in learned.items() if count} == {"topk": 64, "weighted_learned": 3}
+    assert {name: count for name, count in learned.items() if count} == {
+        "attention": 64,
+        "topk": 64,
+        "weighted_learned": 3,
+    }
     assert all(not create_pooling(name, 64).state_dict() for name, count in learned.items() if not count)
 
 

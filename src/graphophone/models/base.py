@@ -179,8 +179,16 @@ class GraphClassifier(PretrainedModel):
     Subclasses implement `embed` and set ``classifier``, whose last module is the linear layer to the classes.
 
     Symbols: N nodes, E edges, B graphs, C classes.
+
+    Attributes:
+        in_channels: Width of the node features.
+        num_classes: C.
+        reads_edges: Whether ``edge_index`` matters; where it does not, ``edge_weight`` is refused.
     """
 
+    reads_edges: ClassVar[bool] = True
+    in_channels: int
+    num_classes: int
     classifier: nn.Sequential
 
     def embed(

@@ -2,10 +2,14 @@ r"""GLNN: a graph of the frames of an utterance, convolved by an LSTM over neigh
 
 Paper:
 
-    @inproceedings{li2023glnn,
-      title  = {Speech emotion recognition based on Graph-{LSTM} neural network},
-      author = {Li, Yan and Wang, Yapeng and Yang, Xu and Im, Sio-Kei},
-      year   = {2023}
+    @article{li2023speech,
+      title   = {Speech emotion recognition based on Graph-{LSTM} neural network},
+      author  = {Li, Yan and Wang, Yapeng and Yang, Xu and Im, Sio-Kei},
+      journal = {EURASIP Journal on Audio, Speech, and Music Processing},
+      volume  = {2023},
+      number  = {40},
+      year    = {2023},
+      doi     = {10.1186/s13636-023-00303-9}
     }
 
 Equations (numbers of the paper), for node features :math:`x_i`:

@@ -12,6 +12,10 @@ MODELS: Registry[PretrainedModel] = Registry(
     "model",
     {
         "glnn": "graphophone.models.glnn:GLNN",
+        "cogcn": "graphophone.models.cogcn:CoGCN",
+        "compact_ser": "graphophone.models.compact_ser:CompactSER",
+        "ga_gru": "graphophone.models.ga_gru:GAGRU",
+        "lstm_gin": "graphophone.models.lstm_gin:LSTMGIN",
     },
 )
 

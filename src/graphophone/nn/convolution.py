@@ -154,3 +154,41 @@ class GraphLSTMConv(nn.Module):
     def extra_repr(self) -> str:
         """Options, for printing."""
         return f"{self.in_channels}, {self.out_channels}, residual={self.residual}, order={self.order!r}"
+
+
+class GINConv(nn.Module):
+    r"""Graph isomorphism convolution (Xu et al., "How powerful are graph neural networks?", 2019).
+
+    .. math:: h'_i = \mathrm{MLP}((1 + \epsilon) h_i + \textstyle \sum_j w_{ij} h_j)
+
+    with a learned :math:`\epsilon` and a perceptron of two layers, each with batch normalisation and ReLU.
+
+    Args:
+        in_channels: Width of the node states.
+        out_channels: Width of the result and of the hidden layer.
+
+    Shapes:
+        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> ``[N, out_channels]``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.epsilon = nn.Parameter(torch.zeros(()))
+        self.mlp = nn.Sequential(
+            nn.Linear(in_channels, out_channels),
+            nn.BatchNorm1d(out_channels),
+            nn.ReLU(),
+            nn.Linear(out_channels, out_channels),
+            nn.BatchNorm1d(out_channels),
+            nn.ReLU(),
+        )
+
+    def aggregate(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """What the perceptron sees ``[N, in_channels]``."""
+        carried = x.index_select(0, edge_index[0])
+        carried = carried if edge_weight is None else carried * edge_weight.unsqueeze(-1)
+        return (1 + self.epsilon) * x + torch.zeros_like(x).index_add(0, edge_index[1], carried)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """Convolve."""
+        return self.mlp(self.aggregate(x, edge_index, edge_weight))

@@ -188,8 +188,7 @@ def _reading_order(
 def _leaders(source: Tensor, counts: Sequence[int], num_nodes: int) -> Tensor | None:
     """For every packed edge, the first in rank of those that complete the same beginning ``[E]``.
 
-    Beginnings are compared exactly, up to 8 neighbours, between sequences next to each other in the lexicographic
-    order of their first 6: longer ones are rarely shared. None if none is shared.
+    Beginnings of up to 6 neighbours are compared: longer ones are rarely shared. None if none is shared.
 
     Args:
         source: Node that each packed edge reads ``[E]``.

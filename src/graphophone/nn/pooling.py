@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.pool.select import SelectTopK
-from torch_geometric.utils import scatter
+from torch_geometric.utils import scatter, softmax
 
 from graphophone.registry import Registry
 
@@ -157,6 +157,22 @@ class MeanMaxPooling(Pooling):
         )
 
 
+class AttentionPooling(Pooling):
+    r"""Mean of the nodes, weighted by attention: :math:`\mathrm{softmax}_i(w^T h_i)` over the nodes of a graph.
+
+    Not in the paper. Adds ``channels`` parameters.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.score = nn.Linear(channels, 1, bias=False)  # a bias would cancel in the softmax
+
+    def pool(self, x: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        """``[N, channels]`` to ``[B, channels]``."""
+        attention = softmax(self.score(x), batch, num_nodes=batch_size)
+        return scatter(attention * x, batch, 0, batch_size, reduce="sum")
+
+
 POOLINGS: Registry[Pooling] = Registry(
     "pooling",
     {
@@ -168,6 +184,7 @@ POOLINGS: Registry[Pooling] = Registry(
         "weighted_scaled": f"{__name__}:ScaledWeightedPooling",
         "weighted_learned": f"{__name__}:LearnedWeightedPooling",
         "meanmax": f"{__name__}:MeanMaxPooling",
+        "attention": f"{__name__}:AttentionPooling",
     },
 )
 
