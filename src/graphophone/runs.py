@@ -251,6 +251,15 @@ class EpochKeeper(ModelCheckpoint):
         self.curves = [dict(row) for row in state_dict["curves"]]
 
 
+class EpochBar(RichProgressBar):
+    """Lightning's progress bar with the validation accuracies in percent, and nothing else, behind it."""
+
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:  # noqa: D102
+        found = super().get_metrics(trainer, pl_module)
+        names = {"validation_ua": "validation UA %", "validation_wa": "WA %"}
+        return {words: f"{100 * float(found[name]):.1f}" for name, words in names.items() if name in found}
+
+
 def curves_frame(curves: Sequence[Mapping[str, float]]) -> pd.DataFrame:
     """Learning curves as a table, one row per epoch."""
     return pd.DataFrame(curves).astype({"epoch": int})
@@ -389,7 +398,7 @@ def train_job(
                 EarlyStopping(MONITOR, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
             )
         if progress:
-            callbacks.append(RichProgressBar(leave=False))
+            callbacks.append(EpochBar())
         trainer = Trainer(
             max_epochs=settings.epochs,
             accelerator=settings.device,
