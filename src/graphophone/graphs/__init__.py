@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphophone.graphs.base import GraphBuilder, GraphError
-from graphophone.graphs.similarity import TopKSimilarity, topk_similarity
+from graphophone.graphs.similarity import (
+    KNN,
+    CosineThreshold,
+    TopKSimilarity,
+    cosine_threshold,
+    knn,
+    topk_similarity,
+)
 from graphophone.graphs.temporal import (
     Cycle,
     Full,
@@ -32,6 +39,8 @@ GRAPHS: Registry[GraphBuilder] = Registry(
         "temporal_window": "graphophone.graphs.temporal:TemporalWindow",
         "full": "graphophone.graphs.temporal:Full",
         "topk": "graphophone.graphs.similarity:TopKSimilarity",
+        "knn": "graphophone.graphs.similarity:KNN",
+        "cosine_threshold": "graphophone.graphs.similarity:CosineThreshold",
         "cycle_topk": "graphophone.graphs.union:CycleTopK",
         "union": "graphophone.graphs.union:union_of",
     },
@@ -46,7 +55,7 @@ def create_graph(name: str, **config: Any) -> GraphBuilder:
 
     Example:
         >>> create_graph("cycle_topk", k=5)
-        CycleTopK(k=5, include_self=False, features=None, block=2097152)
+        CycleTopK(k=5, include_self=False, features=None, block=1048576)
     """
     return GRAPHS.create(name, **config)
 
@@ -71,6 +80,8 @@ def build_graph(config: Mapping[str, Any]) -> GraphBuilder:
 
 __all__ = [
     "GRAPHS",
+    "KNN",
+    "CosineThreshold",
     "Cycle",
     "CycleTopK",
     "Full",
@@ -81,9 +92,11 @@ __all__ = [
     "TopKSimilarity",
     "Union",
     "build_graph",
+    "cosine_threshold",
     "create_graph",
     "cycle_edges",
     "full_edges",
+    "knn",
     "line_edges",
     "list_graphs",
     "topk_similarity",

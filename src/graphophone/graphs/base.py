@@ -31,7 +31,7 @@ class GraphBuilder(BaseTransform):
     """
 
     name: ClassVar[str]
-    reads_features: ClassVar[bool] = False
+    reads_features: bool = False
 
     @abstractmethod
     def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
@@ -54,11 +54,10 @@ class GraphBuilder(BaseTransform):
         """
         if not isinstance(data, Data):
             raise GraphError(f"{self!r} reads Data or Batch, not {type(data).__name__}; convert it first")
-        x = data.x
-        if self.reads_features and x is None:
-            raise GraphError(f"{self!r} compares node features, and the data has no `x`; set data.x first")
+        if self.reads_features:
+            features_of(self, data.x)
         ptr = graph_pointers(data)
-        edge_index = self.edges(ptr, x if self.reads_features else None)
+        edge_index = self.edges(ptr, data.x if self.reads_features else None)
         for key in _EDGE_VALUES:
             if key in data:
                 del data[key]
@@ -117,3 +116,14 @@ def require(condition: bool, message: str) -> None:
     """Raise `GraphError(message)` unless `condition` holds."""
     if not condition:
         raise GraphError(message)
+
+
+def features_of(builder: GraphBuilder, x: Tensor | None) -> Tensor:
+    """The node features that `builder` was given.
+
+    Raises:
+        GraphError: If there are none.
+    """
+    if x is None:
+        raise GraphError(f"{builder!r} compares node features and was given none; set data.x first")
+    return x

@@ -11,414 +11,377 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from graphophone.graphs import tiles
-from graphophone.graphs.base import GraphError
-
-Metric = Literal["cosine", "euclidean"]
+from graphophone.graphs.space import COSINE_GRID, Space
 
 # Similarities held at once: a tile of 1024 x 1024 single-precision numbers is 4 MiB and stays in the cache.
 BLOCK = 2**20
-# Cosines nearer to each other than this are ties. It is far below what single-precision features can tell apart,
-# and far above the rounding of double precision, so that equal rows tie however their products were summed.
-COSINE_GRID = 2.0**-32
-# Smallest norm a row is divided by: rows of zeros stay zeros, and have similarity 0 to every row.
-EPSILON = 1e-12
-# The norms of all rows must add up to less than this: their squares must fit single precision.
-LARGEST = 1e18
+# Graphs of more nodes than this are searched alone, smaller ones are padded to share a batch.
+ALONE = 768
+# Graphs of at most so many nodes are compared in double precision at once: settling would cost more.
+DOUBLE = 128
 
 
-@dataclass(frozen=True)
-class Space:
-    """Rows made ready for comparison by matrix products.
-
-    Attributes:
-        metric: What is compared.
-        x: Features, as they came. [nodes, dims]
-        norm: Norm of each row, at least EPSILON. [nodes, 1] float64
-        queries: Single-precision rows. [nodes, columns]
-        keys: Single-precision rows; `queries @ keys.T` is the similarity, higher is nearer. [nodes, columns]
-        slack: Two scores of a row that differ by more than this are in the right order. [nodes] float32, or one
-            number for all.
-    """
-
-    metric: Metric
-    x: Tensor
-    norm: Tensor
-    queries: Tensor
-    keys: Tensor
-    slack: Tensor | float
-
-    def exact(self, nodes: Tensor) -> Tensor:
-        """Double-precision rows. [..., dims] for nodes [...]"""
-        rows = self.x[nodes].double()
-        return rows.div_(self.norm[nodes]) if self.metric == "cosine" else rows
-
-    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """Double-precision similarities on the grid where ties are equal, from `exact` rows.
-
-        Args:
-            queries: [batch, rows, dims]
-            keys: [batch, columns, dims]
-
-        Returns:
-            Higher is nearer. [batch, rows, columns] float64
-        """
-        if self.metric == "cosine":
-            return torch.bmm(queries, keys.mT).div_(COSINE_GRID).round_()
-        distances = torch.cdist(queries, keys, compute_mode="donot_use_mm_for_euclid_dist")
-        # Single precision is the grid: it is relative, so the rule does not depend on the unit of the features.
-        return -distances.float().double()
-
-    def slack_of(self, nodes: Tensor | slice) -> Tensor | float:
-        """The slack of some nodes."""
-        return self.slack if isinstance(self.slack, float) else self.slack[nodes]
-
-
-def prepare(x: Tensor, ptr: Tensor, metric: Metric, features: int | None = None) -> Space:
-    """Make node features ready for comparison.
-
-    Args:
-        x: Node features. [nodes, dims]
-        ptr: Where each graph begins, and where the last one ends. [graphs + 1]
-        metric: `"cosine"` or `"euclidean"`.
-        features: Compare the first `features` columns only.
-
-    Raises:
-        GraphError: If `x` is not a matrix of real numbers, holds a number that is not finite or so large that single
-            precision cannot hold its square, or has fewer columns than `features`.
-    """
-    if x.dim() != 2 or x.is_complex():
-        raise GraphError(f"node features must be a real matrix [nodes, dims], not {list(x.shape)} {x.dtype}")
-    if features is not None:
-        if features > x.shape[1]:
-            raise GraphError(f"cannot compare the first {features} columns of {x.shape[1]}: lower `features`")
-        x = x[:, :features]
-    x = x.detach()
-    if not x.is_floating_point():
-        x = x.double()
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float64)
-    if not norm.sum().item() < LARGEST:
-        _refuse(norm[:, 0], ptr)
-    norm.clamp_(min=EPSILON)
-    terms = x.shape[1] + 8  # products in one score, and the roundings of its factors
-    unit = _unit_roundoff(x.device)
-    if metric == "cosine":
-        single = x.float() / norm.float()
-        # |fl(a.b) - a.b| <= terms * unit * |a||b| in any order of summation; both scores may be off by that.
-        return Space(metric, x, norm, single, single, 2 * terms * unit + 2 * COSINE_GRID)
-    sizes = ptr.diff()
-    graph = torch.arange(len(sizes), device=x.device).repeat_interleave(sizes)
-    # Distances do not depend on the origin, rounding does: put it amid the nodes.
-    wide = x.double()
-    centers = wide.new_zeros(len(sizes), x.shape[1]).index_add_(0, graph, wide) / sizes.clamp(min=1)[:, None]
-    wide = wide - centers[graph]
-    radius = torch.linalg.vector_norm(wide, dim=1)
-    largest = radius.new_zeros(len(sizes)).index_reduce_(0, graph, radius, "amax")[graph]
-    # The product of these rows is -|a - b|^2 / 2.
-    half, one = -0.5 * radius[:, None] ** 2, torch.ones_like(norm)
-    queries = torch.cat([wide, one, half], dim=1).float()
-    keys = torch.cat([wide, half, one], dim=1).float()
-    slack = (terms * unit + 2.0**-22) * (radius + largest) ** 2
-    return Space(metric, x, norm, queries, keys, slack.float() * (1 + 2.0**-20))
-
-
-def _refuse(norm: Tensor, ptr: Tensor) -> None:
-    """Raise the error that names the first node whose features cannot be compared."""
-    bad = (~(norm < LARGEST / len(norm))).nonzero()[:, 0]
-    node = int(bad[0])
-    graph = int((ptr[1:] <= node).sum())
-    raise GraphError(
-        f"node {node - int(ptr[graph])} of graph {graph} has a feature that is NaN, infinite or too large "
-        f"({len(bad)} such nodes in all): repair or leave out this recording before building its graph"
-    )
-
-
-def _unit_roundoff(device: torch.device) -> float:
-    """Relative rounding of one product in a single-precision matrix product, as torch is set up."""
-    precision = torch.get_float32_matmul_precision()
-    if precision == "highest":
-        return 2.0**-24
-    # "high" allows TF32 on GPUs (10 bits) and "medium" bfloat16 (7 bits); both factors of a product are rounded.
-    return 2.0**-9 if precision == "high" and device.type == "cuda" else 2.0**-6
-
-
-def nearest(
-    space: Space, ptr: Tensor, k: int, *, include_self: bool = False, block: int = BLOCK
-) -> tuple[Tensor, Tensor]:
-    """The `min(k, candidates)` nearest nodes of every node within its graph, ties to the smaller index.
+def nearest_edges(space: Space, k: int, *, include_self: bool = False, block: int = BLOCK) -> Tensor:
+    """Edges from the `min(k, candidates)` nearest nodes of every node within its graph, ties to the smaller index.
 
     Time is O(n^2 * dims) for a graph of n nodes. Memory is O(nodes * (dims + k)) and a few arrays of
-    `max(block, n, 64 * (k + 1)**2)` numbers at most.
+    `max(block, n, 16 * (k + 4)**2)` numbers at most.
 
     Args:
-        space: The rows, see `prepare`.
-        ptr: Where each graph begins, and where the last one ends. [graphs + 1]
+        space: The nodes of one or more graphs.
         k: Neighbors wanted, at least 1.
         include_self: Whether a node is a candidate for its own neighbor.
         block: Similarities held at once.
 
     Returns:
-        Neighbors of each node, ascending, as indices into all nodes; where a small graph has fewer than `k`
-        candidates the last places hold -1. [nodes, k] int64. And how many there are. [nodes] int64
+        `edge_index`, sorted by target, then source. [2, edges] int64
     """
-    sizes = ptr.diff()
-    counts = (sizes if include_self else sizes - 1).clamp(max=k).repeat_interleave(sizes)
-    found = torch.empty(len(space.x), k, dtype=torch.int64, device=ptr.device)
-    searched = []
-    tiny = False
-    limits = ptr.tolist()
-    for begin, end in itertools.pairwise(limits):
-        if end - begin - (not include_self) > k:
-            searched.append((end - begin, begin))
+    nodes = len(space.x)
+    edge_index = torch.empty(2, nodes, k, dtype=torch.int64, device=space.x.device)
+    edge_index[1] = torch.arange(nodes, device=space.x.device)[:, None]
+    search = _Search(space, k, include_self, block, edge_index[0])
+    search.run(space.limits)
+    edge_index = edge_index.view(2, -1)
+    return edge_index[:, edge_index[0] >= 0] if search.incomplete else edge_index
+
+
+@dataclass
+class _Search:
+    """One call of `nearest_edges`.
+
+    Attributes:
+        space: The rows.
+        k: Neighbors wanted.
+        include_self: Whether a node is a candidate for its own neighbor.
+        block: Similarities held at once.
+        found: Neighbors of each node, ascending; -1 in the last places where there are fewer. [nodes, k] int64
+        incomplete: Whether there are any -1.
+    """
+
+    space: Space
+    k: int
+    include_self: bool
+    block: int
+    found: Tensor
+    incomplete: bool = False
+
+    def run(self, limits: Sequence[int]) -> None:
+        """Find the neighbors of every node of every graph."""
+        larger: list[tuple[int, int]] = []
+        tiny: list[tuple[int, int]] = []
+        for begin, end in itertools.pairwise(limits):
+            size = end - begin
+            (larger if size - (not self.include_self) > self.k else tiny).append((size, begin))
+        if tiny:
+            self._take_all(tiny)
+        side = max(math.isqrt(self.block) // tiles.ALIGNMENT * tiles.ALIGNMENT, tiles.smallest_side(self.k))
+        alone = min(side, max(ALONE, tiles.smallest_side(self.k)))
+        for begins, sizes in _batches(larger, alone, max(self.block, side**2)):
+            if sizes[0] <= alone:
+                self._search_padded(begins, sizes)
+            elif self.found.is_cpu:
+                self._search_tiles(begins[0], sizes[0], side)
+            else:
+                self._search_rows(begins[0], sizes[0])
+
+    def _take_all(self, graphs: Sequence[tuple[int, int]]) -> None:
+        """Find the neighbors in graphs so small that every candidate is one."""
+        device, k = self.found.device, self.k
+        sizes, begins = torch.tensor(graphs, device=device).T
+        size, first = sizes.repeat_interleave(sizes), begins.repeat_interleave(sizes)
+        place = torch.arange(len(size), device=device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+        other = torch.arange(k, device=device).repeat(len(size), 1)
+        if not self.include_self:
+            other += other >= place[:, None]
+        self.found[first + place] = torch.where(other < size[:, None], first[:, None] + other, -1)
+        self.incomplete = bool((sizes[sizes > 0] < k + (not self.include_self)).any())
+
+    def _search_padded(self, begins: list[int], sizes: list[int]) -> None:
+        """Search graphs of similar size together, padded to the largest."""
+        space, device, k = self.space, self.found.device, self.k
+        double = sizes[0] <= DOUBLE and self.found.is_cpu
+        group = 1 if double else tiles.group_size(sizes[0], k)
+        width = -(-sizes[0] // group) * group
+        nodes, first, real = _pad(begins, sizes, width, device)
+        shape = (len(sizes), width, -1)
+        if double:
+            queries = space.exact(nodes).view(shape)
+            scores = space.scores(queries, queries)
         else:
-            tiny |= end > begin
-    if tiny:
-        _everyone(ptr, sizes, k, include_self, found)
-    side = math.isqrt(block) // tiles.ALIGNMENT * tiles.ALIGNMENT
-    side = max(side, tiles.smallest_side(k))
-    searched.sort()
-    while searched:
-        width, begin = searched.pop()
-        if width > side:
-            large = _tiled if ptr.device.type == "cpu" else _by_rows
-            large(space, begin, width, k, include_self, block, side, found)
+            queries, keys, slack = space.single
+            slack = slack if isinstance(slack, float) else slack[nodes]
+            scores = tiles.product(queries[nodes].view(shape), keys[nodes].view(shape))
+        if real is not None:
+            graph, pad = (~real).nonzero(as_tuple=True)
+            scores[graph, pad] = -torch.inf
+            scores[graph, :, pad] = -torch.inf
+        if not self.include_self:
+            scores.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+        if double:
+            columns = tiles.highest_of_rows(scores, k)
+        else:
+            columns, unsure = tiles.top_of_rows(scores, k, group, slack, None if real is None else real.view(-1))
+            if unsure is not None:
+                self._settle_padded(begins, sizes, unsure, columns)
+        columns += first
+        if real is None:
+            self.found[nodes] = columns
+        else:
+            real = real.view(-1)
+            self.found[nodes[real]] = columns[real]
+
+    def _settle_padded(self, begins: list[int], sizes: list[int], unsure: tiles.Open, columns: Tensor) -> None:
+        """Overwrite the columns of the rows of a padded batch that rounding leaves open."""
+        device = columns.device
+        width = len(columns) // len(sizes)
+        first = torch.tensor(begins, device=device)
+        graph = unsure.rows // width
+        row = unsure.rows - graph * width
+        begin = first[graph]
+        columns[unsure.rows] = self._settle(begin + row, unsure.columns, begin, unsure.real)
+        if not unsure.crowded.any():
+            return
+        some = unsure.crowded
+        involved, inverse = torch.unique_consecutive(graph[some], return_inverse=True)
+        place = torch.arange(width, device=device)
+        real = place < torch.tensor(sizes, device=device)[involved, None]
+        nodes = first[involved, None] + torch.where(real, place, 0)
+        columns[unsure.rows[some]] = self._settle_all(self.space.exact(nodes), real, inverse, row[some])
+
+    def _search_tiles(self, begin: int, size: int, side: int) -> None:
+        """Search one large graph in square tiles, each pair of nodes once."""
+        space, k = self.space, self.k
+        part = slice(begin, begin + size)
+        # Two parts at least, for the saving that symmetry brings.
+        side = min(side, -(-size // (2 * tiles.ALIGNMENT)) * tiles.ALIGNMENT)
+        side = max(side, tiles.smallest_side(k))
+        queries, keys, slack = space.single
+        slack = slack if isinstance(slack, float) else slack[part]
+        search = tiles.TiledSearch(queries[part], keys[part], k, include_self=self.include_self, side=side, slack=slack)
+        search.run()
+        counts = np.diff(search.starts)
+        unsure = counts > k
+        found = self.found[part]
+        if not unsure.any():
+            torch.add(torch.from_numpy(search.columns).view(size, k), begin, out=found)
+            return
+        found.numpy()[~unsure] = search.columns[(~unsure).repeat(counts)].reshape(-1, k)
+        starts, columns = torch.from_numpy(search.starts), torch.from_numpy(search.columns)
+        first = torch.tensor(begin)
+        for rows in _split(torch.from_numpy(np.flatnonzero(unsure & ~search.crowded)), self.block // (8 * k)):
+            length = (starts[rows + 1] - starts[rows])[:, None]
+            place = torch.arange(int(length.max()))
+            real = place < length
+            candidates = columns[torch.where(real, starts[rows, None] + place, starts[rows, None])]
+            found[rows] = self._settle(begin + rows, candidates, first[None], real)
+        self._settle_large(begin, torch.from_numpy(np.flatnonzero(search.crowded)), found)
+        found += begin
+
+    def _search_rows(self, begin: int, size: int) -> None:
+        """Search one large graph in blocks of rows, by operations that every device has."""
+        space, k = self.space, self.k
+        found = self.found[begin : begin + size]
+        first = torch.tensor([begin], device=found.device)
+        queries, keys, slack = space.single
+        crowded = []
+        for rows in torch.arange(size, device=found.device).split(max(1, self.block // size)):
+            scores = tiles.product(queries[begin + rows], keys[begin : begin + size])
+            if not self.include_self:
+                scores.scatter_(1, rows[:, None], -torch.inf)
+            found[rows], unsure = tiles.top_anywhere(
+                scores, k, slack if isinstance(slack, float) else slack[begin + rows]
+            )
+            if unsure is not None:
+                some = rows[unsure.rows]
+                found[some] = self._settle(begin + some, unsure.columns, first, unsure.real)
+                crowded.append(some[unsure.crowded])
+        if crowded:
+            self._settle_large(begin, torch.cat(crowded), found)
+        found += begin
+
+    def _settle(self, nodes: Tensor, candidates: Tensor, begin: Tensor, real: Tensor) -> Tensor:
+        """The `k` candidates of each node that are nearest in double precision.
+
+        Args:
+            nodes: [rows]
+            candidates: Places of candidates in the graph, ascending. [rows, candidates]
+            begin: Where the graph begins. [rows], or [1]
+            real: Which candidates are not padding, at least `k`. [rows, candidates]
+
+        Returns:
+            Places, ascending. [rows, k]
+        """
+        others = torch.cat([nodes[:, None], candidates + begin[:, None]], dim=1)
+        rows = self.space.exact(others.clamp_(max=len(self.space.x) - 1))
+        scores = self.space.scores(rows[:, :1], rows[:, 1:])[:, 0].masked_fill_(~real, -torch.inf)
+        return candidates.gather(1, _highest(scores, self.k))
+
+    def _settle_large(self, begin: int, rows: Tensor, found: Tensor) -> None:
+        """Settle some rows of one large graph, as many at a time as a block holds."""
+        if not len(rows):
+            return
+        nodes = torch.arange(begin, begin + len(found), device=rows.device)
+        keys = self.space.exact(nodes[None])
+        real = torch.ones_like(nodes, dtype=torch.bool)[None]
+        for some in _split(rows, self.block // len(found)):
+            found[some] = self._settle_all(keys, real, torch.zeros_like(some), some)
+
+    def _settle_all(self, keys: Tensor, real: Tensor, graph: Tensor, row: Tensor) -> Tensor:
+        """The `k` nearest columns of some rows in double precision, out of all nodes of their graphs.
+
+        Args:
+            keys: Double-precision rows of each graph, padded. [graphs, width, dims]
+            real: Which of them are not padding. [graphs, width]
+            graph: Graph of each row wanted, ascending; every graph has one. [rows]
+            row: Place of each row wanted in its graph. [rows]
+
+        Returns:
+            Columns, ascending. [rows, k] int64
+        """
+        counts = torch.bincount(graph)
+        rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[graph]
+        queries = row.new_zeros(len(keys), int(counts.max()))
+        queries[graph, rank] = row
+        queries = keys.gather(1, queries[:, :, None].expand(-1, -1, keys.shape[2]))
+        scores = self.space.scores(queries, keys)[graph, rank]
+        scores.masked_fill_(~real[graph], -torch.inf)
+        if not self.include_self:
+            scores.scatter_(1, row[:, None], -torch.inf)
+        return _highest(scores, self.k)
+
+
+def threshold_edges(space: Space, least: float, *, self_loops: bool = False, block: int = BLOCK) -> Tensor:
+    """Edges between all nodes of the same graph whose cosine similarity is at least `least`, in both directions.
+
+    Time is O(n^2 * dims) for a graph of n nodes. Memory is that of the output and a few arrays of `max(block, n)`
+    numbers.
+
+    Args:
+        space: The nodes of one or more graphs, compared by cosine.
+        least: The threshold, up to `COSINE_GRID`.
+        self_loops: Add an edge from each node to itself.
+        block: Similarities held at once.
+
+    Returns:
+        `edge_index`, sorted by target, then source. [2, edges] int64
+    """
+    device = space.x.device
+    graphs = [(end - begin, begin) for begin, end in itertools.pairwise(space.limits) if end > begin]
+    queries, keys, slack = space.single
+    own = torch.inf if self_loops else -torch.inf
+    parts = []
+    for begins, sizes in _batches(graphs, min(ALONE, math.isqrt(block)), block):
+        if len(begins) > 1:
+            nodes, _, real = _pad(begins, sizes, sizes[0], device)
+            nodes = nodes.view(len(sizes), -1)
+            scores = tiles.product(queries[nodes], keys[nodes])
+            scores.diagonal(dim1=1, dim2=2).fill_(own)
+            if real is not None:
+                scores.masked_fill_(~(real[:, :, None] & real[:, None]), -torch.inf)
+            parts.append(_reaching(space, scores, least, slack, nodes, nodes, block))
             continue
-        begins, widths = [begin], [width]
-        # Graphs nearly as large share a padded batch: similar sizes waste little.
-        room = max(block, side**2) // width**2 - 1
-        while searched and room > 0 and searched[-1][0] >= 0.8 * width - 8:
-            size, begin = searched.pop()
+        others = torch.arange(begins[0], begins[0] + sizes[0], device=device)[None]
+        for rows in others.split(max(1, block // sizes[0]), dim=1):
+            scores = tiles.product(queries[rows], keys[others])
+            scores[0].scatter_(1, rows.T - begins[0], own)
+            parts.append(_reaching(space, scores, least, slack, rows, others, block))
+    if not parts:
+        return torch.empty(2, 0, dtype=torch.int64, device=device)
+    edge_index = torch.cat(parts, dim=1)
+    # Rows are in order within each graph; graphs are only where all came at once.
+    in_order = len(parts) == 1 and begins == sorted(begins)
+    return edge_index if in_order else edge_index[:, edge_index[1].sort(stable=True).indices]
+
+
+def _reaching(
+    space: Space, scores: Tensor, least: float, slack: Tensor | float, rows: Tensor, columns: Tensor, block: int
+) -> Tensor:
+    """Edges where scores reach a threshold.
+
+    Args:
+        space: The rows.
+        scores: Off by half of the slack. [batch, rows, columns]
+        least: The threshold.
+        slack: See `Space.single`.
+        rows: Nodes, the targets. [batch, rows]
+        columns: Nodes, the sources. [batch, columns]
+        block: Numbers held at once to settle what rounding leaves open.
+
+    Returns:
+        By batch, then target, then source. [2, edges]
+    """
+    batch, row, column = (scores >= least - slack).nonzero(as_tuple=True)
+    edge_index = torch.stack([columns[batch, column], rows[batch, row]])
+    keep = scores[batch, row, column] >= least + slack
+    for some in _split((~keep).nonzero()[:, 0], block // space.x.shape[1]):
+        sources, targets = space.exact(edge_index[:, some])[:, :, None]
+        keep[some] = space.scores(sources, targets)[:, 0, 0] >= round(least / COSINE_GRID)
+    return edge_index[:, keep]
+
+
+def _batches(graphs: list[tuple[int, int]], alone: int, room: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Graphs to be searched together, padded to the largest of them.
+
+    Args:
+        graphs: Size and first node of each.
+        alone: Graphs of more nodes than this come alone.
+        room: Similarities that a padded batch may have.
+
+    Yields:
+        First nodes, and sizes, largest first.
+    """
+    graphs = sorted(graphs)
+    while graphs:
+        size, begin = graphs.pop()
+        begins, sizes = [begin], [size]
+        most = room // size**2 if size <= alone else 1
+        # Sizes nearly the same waste little.
+        while graphs and len(begins) < most and graphs[-1][0] >= 0.8 * size - 8:
+            next_size, begin = graphs.pop()
             begins.append(begin)
-            widths.append(size)
-            room -= 1
-        _padded(space, begins, widths, k, include_self, found)
-    return found, counts
+            sizes.append(next_size)
+        yield begins, sizes
 
 
-def _everyone(ptr: Tensor, sizes: Tensor, k: int, include_self: bool, found: Tensor) -> None:
-    """Write the rows of graphs so small that every candidate is a neighbor: all others, in order."""
-    size = sizes.repeat_interleave(sizes)
-    nodes = (size <= k + (not include_self)).nonzero()
-    size = size[nodes]
-    first = ptr[:-1].repeat_interleave(sizes)[nodes]
-    other = torch.arange(k, device=ptr.device).repeat(len(nodes), 1)
-    if not include_self:
-        other += other >= nodes - first
-    found[nodes[:, 0]] = torch.where(other < size, first + other, -1)
+def _pad(begins: list[int], sizes: list[int], width: int, device: torch.device) -> tuple[Any, Tensor, Tensor | None]:
+    """The nodes of graphs, each padded to `width` with its first node.
 
-
-def _padded(space: Space, begins: list[int], sizes: list[int], k: int, include_self: bool, found: Tensor) -> None:
-    """Search graphs of similar size together, padded to the largest, and write their rows of `found`."""
-    device = found.device
-    group = tiles.group_size(max(sizes), k)
-    width = -(-max(sizes) // group) * group
+    Returns:
+        Nodes, as anything that picks rows. [graphs * width]; the first node of the graph of each, or of all.
+        [graphs * width or 1, 1]; and which nodes are no padding, None where all are. [graphs, width]
+    """
     first = torch.tensor(begins, device=device)[:, None]
+    if len(sizes) == 1 and sizes[0] == width:
+        return slice(begins[0], begins[0] + width), first, None
     place = torch.arange(width, device=device)
     nodes = first + place
-    full = min(sizes) == width
-    real = place < torch.tensor(sizes, device=device)[:, None]
-    if not full:
+    real = None
+    if sizes[-1] < width:
+        real = place < torch.tensor(sizes, device=device)[:, None]
         nodes = torch.where(real, nodes, first)
-    with torch.autocast(device.type, enabled=False):
-        scores = torch.bmm(space.queries[nodes], space.keys[nodes].mT)
-    if not full:
-        graph, pad = (~real).nonzero(as_tuple=True)
-        scores[graph, pad] = -torch.inf
-        scores[graph, :, pad] = -torch.inf
-    if not include_self:
-        scores.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
-    slack = space.slack_of(nodes)
-    if device.type == "cpu":
-        count = min(k + tiles.SPARE, width)
-        best, places, others = tiles.best_of_rows(scores, scores, count, group)
-        shape = (len(begins), width)
-        values = torch.from_numpy(best).view(*shape, count)
-        candidates = torch.from_numpy(places).view(*shape, count)
-        rest = torch.from_numpy(others).view(shape)
-    else:
-        values, candidates, rest = _top(scores, k)
-    columns, unsure, crowded = _decide(values, candidates, rest, slack, k)
-    if not full:
-        unsure &= real
-        crowded &= real
-    if unsure.any():
-        graph, row = unsure.nonzero(as_tuple=True)
-        others = candidates[graph, row]
-        chosen = _settle_pairs(space, nodes[graph, row], others + first[graph], values[graph, row] > -torch.inf, k)
-        columns[graph, row] = others[chosen].view(-1, k)
-    if crowded.any():
-        graph, row = crowded.nonzero(as_tuple=True)
-        involved, inverse = torch.unique_consecutive(graph, return_inverse=True)
-        keys = space.exact(nodes[involved])
-        columns[graph, row] = _settle_rows(space, keys, real[involved], inverse, row, k, include_self)
-    columns = columns + first[:, :, None]
-    if full:
-        found[nodes.view(-1)] = columns.view(-1, k)
-    else:
-        found[nodes[real]] = columns[real]
+    return nodes.view(-1), first.repeat_interleave(width, dim=0), real
 
 
-def _tiled(
-    space: Space, begin: int, size: int, k: int, include_self: bool, block: int, side: int, found: Tensor
-) -> None:
-    """Search one large graph in square tiles, each pair of nodes once, and write its rows of `found`."""
-    part = slice(begin, begin + size)
-    search = tiles.TiledSearch(
-        space.queries[part], space.keys[part], k, include_self=include_self, side=side, slack=space.slack_of(part)
-    )
-    search.run()
-    starts, columns = torch.from_numpy(search.starts), torch.from_numpy(search.columns)
-    crowded = torch.from_numpy(search.crowded)
-    counts = starts.diff()
-    result = found[part]
-    sure = (counts == k) & ~crowded
-    result[sure] = columns[sure.repeat_interleave(counts)].view(-1, k)
-    for rows in _split(((counts > k) & ~crowded).nonzero()[:, 0], block // (8 * k)):
-        place = torch.arange(int(counts[rows].max()))
-        real = place < counts[rows, None]
-        others = columns[torch.where(real, starts[rows, None] + place, starts[rows, None])]
-        chosen = _settle_pairs(space, begin + rows, begin + others, real, k)
-        result[rows] = others[chosen].view(-1, k)
-    _settle_large(space, begin, crowded.nonzero()[:, 0], k, include_self, block, result)
-    result += begin
-
-
-def _by_rows(
-    space: Space, begin: int, size: int, k: int, include_self: bool, block: int, side: int, found: Tensor
-) -> None:
-    """Search one large graph in blocks of rows, and write its rows of `found`."""
-    device = found.device
-    part = slice(begin, begin + size)
-    keys = space.keys[part].T
-    result = found[part]
-    everyone = torch.arange(size, device=device)
-    again = []
-    for rows in everyone.split(max(1, block // size)):
-        with torch.autocast(device.type, enabled=False):
-            scores = torch.mm(space.queries[begin + rows], keys)
-        if not include_self:
-            scores.scatter_(1, rows[:, None], -torch.inf)
-        values, others, rest = _top(scores, k)
-        result[rows], unsure, crowded = _decide(values, others, rest, space.slack_of(begin + rows), k)
-        if unsure.any():
-            some, others, values = rows[unsure], others[unsure], values[unsure]
-            chosen = _settle_pairs(space, begin + some, begin + others, values > -torch.inf, k)
-            result[some] = others[chosen].view(-1, k)
-        again.append(rows[crowded])
-    _settle_large(space, begin, torch.cat(again), k, include_self, block, result)
-    result += begin
-
-
-def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """What `tiles.best_of_rows` gives, on any device. Scores are [..., rows, columns], and so are the results."""
-    values, columns = scores.topk(min(k + tiles.SPARE, scores.shape[-1]), dim=-1)
-    columns, order = columns.sort(dim=-1)
-    return values.gather(-1, order), columns, values[..., -1]
-
-
-def _decide(
-    values: Tensor, columns: Tensor, rest: Tensor, slack: Tensor | float, k: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Choose the `k` highest of the candidates of each row where that is certain.
-
-    Args:
-        values: Scores of the candidates, at least `k` of them. [..., candidates]
-        columns: Where they are, ascending. [..., candidates]
-        rest: No other column of the row has a higher score. [...]
-        slack: Scores of a row further apart than this are in the right order. [...], or one number
-        k: Columns wanted.
-
-    Returns:
-        Columns. [..., k]; rows where they are to be chosen anew from the candidates. [...] bool; and rows where more
-        columns than the candidates come into question. [...] bool
-    """
-    spare = values.shape[-1] - k
-    if values.device.type == "cpu":
-        last = torch.from_numpy(np.partition(values.numpy(), spare, axis=-1)[..., spare])
-    else:
-        last = values.topk(k, dim=-1, sorted=True).values[..., -1]
-    bar = last - slack
-    near = values >= bar[..., None]
-    unsure = near.sum(-1) > k
-    crowded = unsure & (rest >= bar) if spare else torch.zeros_like(unsure)
-    if unsure.any():
-        near[unsure] = torch.arange(k + spare, device=near.device) < k
-    return columns[near].view(*near.shape[:-1], k), unsure & ~crowded, crowded
-
-
-def _settle_pairs(space: Space, nodes: Tensor, others: Tensor, real: Tensor, k: int) -> Tensor:
-    """Which `k` of the candidates of each node are nearest in double precision, ties to the first.
-
-    Args:
-        space: The rows.
-        nodes: [rows]
-        others: Candidates of each, ascending. [rows, candidates]
-        real: Which of them are not padding, at least `k`. [rows, candidates]
-        k: Candidates wanted.
-
-    Returns:
-        True in `k` places of each row. [rows, candidates] bool
-    """
-    scores = space.scores(space.exact(nodes)[:, None], space.exact(others))[:, 0]
-    return _choose(scores.masked_fill_(~real, -torch.inf), k)
-
-
-def _settle_rows(
-    space: Space, keys: Tensor, real: Tensor, graph: Tensor, row: Tensor, k: int, include_self: bool
-) -> Tensor:
-    """The `k` nearest columns of some rows in double precision, out of all nodes of their graphs.
-
-    Args:
-        space: The rows.
-        keys: Double-precision rows of each graph, padded. [graphs, width, dims]
-        real: Which of them are not padding. [graphs, width]
-        graph: Graph of each row wanted, ascending; every graph has one. [rows]
-        row: Place of each row wanted in its graph. [rows]
-        k: Columns wanted.
-        include_self: Whether a node is a candidate for its own neighbor.
-
-    Returns:
-        Columns, ascending. [rows, k] int64
-    """
-    counts = torch.bincount(graph)
-    rank = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[graph]
-    queries = row.new_zeros(len(keys), int(counts.max()))
-    queries[graph, rank] = row
-    queries = keys.gather(1, queries[:, :, None].expand(-1, -1, keys.shape[2]))
-    scores = space.scores(queries, keys)[graph, rank]
-    scores.masked_fill_(~real[graph], -torch.inf)
-    if not include_self:
-        scores.scatter_(1, row[:, None], -torch.inf)
-    return _choose(scores, k).nonzero()[:, 1].view(-1, k)
-
-
-def _settle_large(
-    space: Space, begin: int, rows: Tensor, k: int, include_self: bool, block: int, result: Tensor
-) -> None:
-    """Settle some rows of one large graph, as many at a time as a block holds."""
-    size = len(result)
-    if not len(rows):
-        return
-    nodes = torch.arange(begin, begin + size, device=rows.device)
-    keys = space.exact(nodes[None])
-    real = torch.ones_like(nodes, dtype=torch.bool)[None]
-    for some in _split(rows, block // size):
-        result[some] = _settle_rows(space, keys, real, torch.zeros_like(some), some, k, include_self)
-
-
-def _choose(scores: Tensor, k: int) -> Tensor:
-    """The `k` highest scores of each row, ties to the first. [rows, columns] bool"""
+def _highest(scores: Tensor, k: int) -> Tensor:
+    """Columns of the `k` highest scores of each row, ascending; of equal scores, the first. [rows, k] int64."""
+    if scores.shape[1] <= 256:
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+        return order.sort(dim=1).values
+    # Long rows are not worth sorting.
     last = scores.topk(k, dim=1).values[:, -1:]
     above = scores > last
     tied = scores == last
-    return above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    chosen = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
+    return chosen.nonzero()[:, 1].view(-1, k)
 
 
 def _split(rows: Tensor, most: int) -> tuple[Tensor, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor
 
-from graphophone.graphs.base import GraphBuilder, require
-from graphophone.graphs.search import BLOCK, nearest, prepare
+from graphophone.graphs.base import GraphBuilder, features_of, require
+from graphophone.graphs.search import BLOCK, nearest_edges, threshold_edges
+from graphophone.graphs.space import Space
 
 
 def topk_similarity(
@@ -39,37 +41,61 @@ def topk_similarity(
         tensor([[1, 0, 1],
                 [0, 1, 2]])
     """
-    ptr = torch.tensor([0, len(x)], device=x.device) if ptr is None else ptr
-    found, counts = nearest(prepare(x, ptr, "cosine", features), ptr, k, include_self=include_self, block=block)
-    return neighbor_edges(found, counts)
+    limits = [0, len(x)] if ptr is None else ptr.tolist()
+    return nearest_edges(Space(x, limits, "cosine", features), k, include_self=include_self, block=block)
 
 
-def neighbor_edges(found: Tensor, counts: Tensor) -> Tensor:
-    """Edges from the lists of neighbors that `nearest` gives: sorted by target, then source. [2, edges]"""
-    targets = torch.arange(len(found), device=found.device)
-    k = found.shape[1]
-    if len(found) and int(counts.min()) == k:
-        return torch.stack([found.flatten(), targets.repeat_interleave(k)])
-    return torch.stack([found[found >= 0], targets.repeat_interleave(counts)])
+def knn(
+    x: Tensor,
+    k: int = 10,
+    *,
+    ptr: Tensor | None = None,
+    include_self: bool = False,
+    features: int | None = None,
+    block: int = BLOCK,
+) -> Tensor:
+    """Edges `j -> i` from the `k` nodes `j` of the same graph at the smallest Euclidean distance from node `i`.
+
+    Distances that single precision cannot tell apart are ties, which go to the smaller index. Otherwise as
+    `topk_similarity`.
+    """
+    limits = [0, len(x)] if ptr is None else ptr.tolist()
+    return nearest_edges(Space(x, limits, "euclidean", features), k, include_self=include_self, block=block)
 
 
-class TopKSimilarity(GraphBuilder):
-    """Each node hears the `k` nodes whose features have the highest cosine similarity to its own.
-
-    The graph is directed and every edge counts the same (Li et al. 2023, equations 1 and 2). The search is exact;
-    ties go to the smaller index. Time O(n^2 * dims) for a graph of n nodes, memory O(n * (dims + k) + block).
+def cosine_threshold(
+    x: Tensor,
+    tau: float,
+    *,
+    ptr: Tensor | None = None,
+    self_loops: bool = False,
+    features: int | None = None,
+    block: int = BLOCK,
+) -> Tensor:
+    """Edges, in both directions, between nodes of the same graph with a cosine similarity of at least `tau`.
 
     Args:
-        k: Neighbors of each node; a node of a graph of `n` nodes has `min(k, n - 1)`.
-        include_self: Whether a node competes for its own neighborhood (and wins), as equation 2 reads literally.
-        features: Compare the first `features` columns only, to leave out metadata such as the spontaneity bit.
+        x: Node features. [nodes, dims]
+        tau: Smallest cosine that makes an edge.
+        ptr: Where each graph begins, and where the last one ends; one graph if left out. [graphs + 1] int64
+        self_loops: Add an edge from each node to itself.
+        features: Compare the first `features` columns only.
         block: Similarities held at once.
 
-    Raises:
-        GraphError: If `k`, `features` or `block` is below 1.
-    """
+    Returns:
+        `edge_index`, sorted by target, then source. [2, edges] int64
 
-    name = "topk"
+    Raises:
+        GraphError: If `x` is not a matrix or holds a number that is not finite.
+    """
+    limits = [0, len(x)] if ptr is None else ptr.tolist()
+    space = Space(x, limits, "cosine", features)
+    return threshold_edges(space, tau, self_loops=self_loops, block=block)
+
+
+class _Nearest(GraphBuilder):
+    """What `TopKSimilarity`, `KNN` and `CycleTopK` share: their options."""
+
     reads_features = True
 
     def __init__(
@@ -83,9 +109,90 @@ class TopKSimilarity(GraphBuilder):
         self.features = features
         self.block = block
 
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {key: value for key, value in self.config.items() if key != "name"}
+
+
+class TopKSimilarity(_Nearest):
+    """Each node hears the `k` nodes whose features have the highest cosine similarity to its own.
+
+    The graph is directed and every edge counts the same (Li et al. 2023, equations 1 and 2). The search is exact;
+    ties go to the smaller index. Time is O(n^2 * dims) for a graph of n nodes, memory O(n * (dims + k) + block).
+
+    Args:
+        k: Neighbors of each node; a node of a graph of `n` nodes has `min(k, n - 1)`.
+        include_self: Whether a node competes for its own neighborhood (and wins), as equation 2 reads literally.
+        features: Compare the first `features` columns only, to leave out metadata such as the spontaneity bit.
+        block: Similarities held at once.
+
+    Raises:
+        GraphError: If `k`, `features` or `block` is below 1.
+    """
+
+    name = "topk"
+
     def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
         """See `topk_similarity`."""
-        assert x is not None  # noqa: S101 - forward has seen to it
-        return topk_similarity(
-            x, self.k, ptr=ptr, include_self=self.include_self, features=self.features, block=self.block
+        return topk_similarity(features_of(self, x), ptr=ptr, **self._options)
+
+
+class KNN(_Nearest):
+    """Each node hears the `k` nodes at the smallest Euclidean distance. Options and cost as `TopKSimilarity`.
+
+    Raises:
+        GraphError: If `k`, `features` or `block` is below 1.
+    """
+
+    name = "knn"
+
+    def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
+        """See `knn`."""
+        return knn(features_of(self, x), ptr=ptr, **self._options)
+
+
+class CosineThreshold(GraphBuilder):
+    """Nodes with a cosine similarity of at least `tau` hear each other, as in CoGCN (Kim and Kim 2022).
+
+    The number of edges follows from the data, up to `n * (n - 1)`. Time is O(n^2 * dims) for a graph of n nodes,
+    memory that of the edges and of a block.
+
+    Args:
+        tau: Smallest cosine that makes an edge, between -1 and 1.
+        self_loops: Add an edge from each node to itself.
+        features: Compare the first `features` columns only.
+        block: Similarities held at once.
+
+    Raises:
+        GraphError: If `threshold` is no cosine, or `features` or `block` is below 1.
+    """
+
+    name = "cosine_threshold"
+    reads_features = True
+
+    def __init__(
+        self,
+        tau: float = 0.7,
+        *,
+        self_loops: bool = False,
+        features: int | None = None,
+        block: int = BLOCK,
+    ) -> None:
+        require(-1 <= tau <= 1, f"{self.name}: tau is {tau}; give a cosine, between -1 and 1")
+        require(features is None or features >= 1, f"{self.name}: features is {features}; give at least 1")
+        require(block >= 1, f"{self.name}: block is {block}; give at least 1")
+        self.tau = tau
+        self.self_loops = self_loops
+        self.features = features
+        self.block = block
+
+    def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
+        """See `cosine_threshold`."""
+        return cosine_threshold(
+            features_of(self, x),
+            self.tau,
+            ptr=ptr,
+            self_loops=self.self_loops,
+            features=self.features,
+            block=self.block,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from graphophone.graphs.base import GraphBuilder, require
-from graphophone.graphs.similarity import BLOCK, TopKSimilarity
+from graphophone.graphs.similarity import TopKSimilarity
 from graphophone.graphs.temporal import cycle_edges
 
 
@@ -60,7 +60,7 @@ class Union(GraphBuilder):
 
         require(bool(builders), "union: give at least one graph builder")
         self.builders = tuple(b if isinstance(b, GraphBuilder) else build_graph(b) for b in builders)
-        self.reads_features = any(b.reads_features for b in self.builders)  # type: ignore[misc]
+        self.reads_features = any(b.reads_features for b in self.builders)
 
     def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
         """See `union_edges`."""
@@ -71,33 +71,26 @@ class Union(GraphBuilder):
         """Name and the configurations of the parts, ready for JSON."""
         return {"name": self.name, "builders": [b.config for b in self.builders]}
 
+    def __repr__(self) -> str:
+        return f"Union({', '.join(map(repr, self.builders))})"
+
 
 def union_of(builders: Sequence[GraphBuilder | Mapping[str, Any]]) -> Union:
     """`Union(*builders)`, in the form that a configuration can spell: {"name": "union", "builders": [...]}."""
     return Union(*builders)
 
 
-class CycleTopK(GraphBuilder):
+class CycleTopK(TopKSimilarity):
     """The graph of GLNN: the cycle of time and the `k` most similar frames of every frame (Li et al. 2023, 2.2).
 
-    In-degrees are `min(k, n - 1)` or one more. Options as `TopKSimilarity`.
+    In-degrees are `min(k, n - 1)` or one more. Options and cost as `TopKSimilarity`.
 
     Raises:
         GraphError: If `k`, `features` or `block` is below 1.
     """
 
     name = "cycle_topk"
-    reads_features = True
-
-    def __init__(
-        self, k: int = 10, *, include_self: bool = False, features: int | None = None, block: int = BLOCK
-    ) -> None:
-        self._similar = TopKSimilarity(k, include_self=include_self, features=features, block=block)
-        self.k = k
-        self.include_self = include_self
-        self.features = features
-        self.block = block
 
     def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
         """See `cycle_edges`, `topk_similarity` and `union_edges`."""
-        return union_edges(cycle_edges(ptr), self._similar.edges(ptr, x), num_nodes=int(ptr[-1]))
+        return union_edges(cycle_edges(ptr), super().edges(ptr, x), num_nodes=int(ptr[-1]))
