@@ -322,6 +322,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[370, 93], help="frames of the 8 clips")
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds (networks: a third of them)")
     parser.add_argument("--warmup", type=int, default=2, help="rounds before")
+    parser.add_argument("--only", choices=["layers", "networks"], help="half of the benchmark")
     parser.add_argument("--csv", type=Path, help="also write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -333,8 +334,10 @@ def main() -> None:
     print("milliseconds, median / min of interleaved rounds; in brackets how many times faster ours is")
     print(f"{'what':<18} {'graph':<12} width  edges")
     rows: list[Row] = []
-    benchmark_layers(rows, options.nodes, options.widths, options.rounds, options.warmup)
-    benchmark_networks(rows, options.frames, max(3, options.rounds // 3), options.warmup)
+    if options.only != "networks":
+        benchmark_layers(rows, options.nodes, options.widths, options.rounds, options.warmup)
+    if options.only != "layers":
+        benchmark_networks(rows, options.frames, max(3, options.rounds // 3), options.warmup)
     print(f"load average at the end {os.getloadavg()[0]:.2f}")
     if options.csv:
         with options.csv.open("w", newline="", encoding="utf-8") as file:
