@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from graphophone.graphs import tiles
@@ -169,21 +170,21 @@ class _Search:
         search = tiles.TiledSearch(queries[part], keys[part], k, include_self=self.include_self, side=side, slack=slack)
         search.run()
         counts = np.diff(search.starts)
-        unsure = counts > k
+        sure = (counts == k) & ~search.crowded
         found = self.found[part]
-        if not unsure.any():
+        if sure.all():
             torch.add(torch.from_numpy(search.columns).view(size, k), begin, out=found)
             return
-        found.numpy()[~unsure] = search.columns[(~unsure).repeat(counts)].reshape(-1, k)
-        starts, columns = torch.from_numpy(search.starts), torch.from_numpy(search.columns)
-        first = torch.tensor(begin)
-        for rows in _split(torch.from_numpy(np.flatnonzero(unsure & ~search.crowded)), self.block // (8 * k)):
+        found.numpy()[sure] = search.columns[sure.repeat(counts)].reshape(-1, k)
+        rows = _where(~sure & ~search.crowded)
+        if len(rows):
+            starts = torch.from_numpy(search.starts)
             length = (starts[rows + 1] - starts[rows])[:, None]
             place = torch.arange(int(length.max()))
             real = place < length
-            candidates = columns[torch.where(real, starts[rows, None] + place, starts[rows, None])]
-            found[rows] = self._settle(begin + rows, candidates, first[None], real)
-        self._settle_large(begin, torch.from_numpy(np.flatnonzero(search.crowded)), found)
+            candidates = torch.from_numpy(search.columns)[starts[rows, None] + torch.where(real, place, 0)]
+            found[rows] = self._settle(begin + rows, candidates, torch.tensor([begin]), real)
+        self._settle_large(begin, _where(search.crowded), found)
         found += begin
 
     def _search_rows(self, begin: int, size: int) -> None:
@@ -221,9 +222,12 @@ class _Search:
             Places, ascending. [rows, k]
         """
         others = torch.cat([nodes[:, None], candidates + begin[:, None]], dim=1)
-        rows = self.space.exact(others.clamp_(max=len(self.space.x) - 1))
-        scores = self.space.scores(rows[:, :1], rows[:, 1:])[:, 0].masked_fill_(~real, -torch.inf)
-        return candidates.gather(1, _highest(scores, self.k))
+        others.clamp_(max=len(self.space.x) - 1)
+        scores = real.new_empty(real.shape, dtype=torch.float64)
+        for some in _split(torch.arange(len(others)), self.block // (others.shape[1] * self.space.x.shape[1])):
+            rows = self.space.exact(others[some])
+            scores[some] = self.space.scores(rows[:, :1], rows[:, 1:])[:, 0]
+        return candidates.gather(1, _highest(scores.masked_fill_(~real, -torch.inf), self.k))
 
     def _settle_large(self, begin: int, rows: Tensor, found: Tensor) -> None:
         """Settle some rows of one large graph, as many at a time as a block holds."""
@@ -382,6 +386,10 @@ def _highest(scores: Tensor, k: int) -> Tensor:
     tied = scores == last
     chosen = above | (tied & (tied.cumsum(1) <= k - above.sum(1, keepdim=True)))
     return chosen.nonzero()[:, 1].view(-1, k)
+
+
+def _where(flags: NDArray[np.bool_]) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(flags))
 
 
 def _split(rows: Tensor, most: int) -> tuple[Tensor, ...]:

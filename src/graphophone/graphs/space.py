@@ -102,7 +102,7 @@ class Space:
         centers = wide.new_zeros(len(sizes), x.shape[1]).index_add_(0, graph, wide) / sizes.clamp(min=1)[:, None]
         wide = wide - centers[graph]
         radius = torch.linalg.vector_norm(wide, dim=1)
-        largest = radius.new_zeros(len(sizes)).index_reduce_(0, graph, radius, "amax")[graph]
+        largest = radius.new_zeros(len(sizes)).scatter_reduce_(0, graph, radius, "amax")[graph]
         # The product of these rows is -|a - b|^2 / 2.
         half, one = -0.5 * radius[:, None] ** 2, torch.ones_like(radius)[:, None]
         queries = torch.cat([wide, one, half], dim=1).float()

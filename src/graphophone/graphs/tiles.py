@@ -32,6 +32,8 @@ Flags = NDArray[np.bool_]
 ALIGNMENT = 32
 # Candidates kept beyond k: one to tell whether the k-th is certain, the others to settle it where it is not.
 SPARE = 3
+# A node of a large graph keeps at most so many times k + SPARE candidates.
+MOST = 4
 
 
 def product(queries: Tensor, keys: Tensor, out: Tensor | None = None) -> Tensor:
@@ -227,8 +229,8 @@ class TiledSearch:
     """Candidates for the `k` highest scores of every node of one large graph.
 
     After `run`, the candidates of node `i` are `columns[starts[i] : starts[i + 1]]`, ascending: every column whose
-    score is within the slack of the k-th highest, or above it. That is at least `k`, and where it is exactly `k`,
-    they are the answer. They are not all there where `crowded` is true: too many scores nearly tie.
+    score is within the slack of the k-th highest, or above it. Where these are exactly `k`, they are the answer;
+    there may be more, but not many more. Where `crowded` is true, they are not all there: too many scores nearly tie.
 
     Memory is that of a tile and O(nodes * k).
 
@@ -376,16 +378,22 @@ class TiledSearch:
     def _add(self, node: Indices, column: Indices, score: Floats) -> None:
         self._pool.append((node, column, score))
         self._pooled += len(node)
-        if self._pooled > 16 * self.nodes * (self.k + SPARE):
+        if self._pooled > 2 * MOST * self.nodes * (self.k + SPARE):
             self._prune()
 
     def _prune(self) -> None:
-        """Drop pooled candidates that no longer reach the bar."""
+        """Drop pooled candidates that no longer reach the bar, and all those of nodes that have too many."""
         kept = []
         for node, column, score in self._pool:
             keep = np.flatnonzero(score >= self._bar[node])
             kept.append((node[keep], column[keep], score[keep]))
         node, column, score = (np.concatenate(arrays) for arrays in zip(*kept, strict=True))
+        crowded = np.bincount(node, minlength=len(self._bar)) > MOST * (self.k + SPARE)
+        if crowded.any():
+            # Ties without end: nothing can reach the bar of such a node any more.
+            self._highest[crowded] = self._bar[crowded] = self._passed[crowded] = np.inf
+            keep = np.flatnonzero(~crowded[node])
+            node, column, score = node[keep], column[keep], score[keep]
         self._pool = [(node, column, score)]
         self._pooled = len(node)
 
