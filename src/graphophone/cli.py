@@ -590,12 +590,14 @@ def _show_comparison(frame: pd.DataFrame) -> None:
     """The columns of a comparison that fit a terminal; the page and its CSV hold the others."""
     keys = [name for name in frame.columns if "." in name]
     shown = frame[["run", *keys, "parameters"]].copy()
+    prefix = os.path.commonprefix([*frame["run"]]).rpartition("-")[0] if len(frame) > 1 else ""
+    shown["run"] = [name.removeprefix(f"{prefix}-") for name in frame["run"]]  # names of a sweep begin alike
     for name in ("ua", "wa"):
         spread = [f" ± {100 * sd:.1f}" if sd == sd and sd is not None else "" for sd in frame[f"{name}_sd"]]
         shown[f"{name.upper()} %"] = [f"{100 * mean:.1f}{sd}" for mean, sd in zip(frame[name], spread, strict=True)]
-    shown["validation UA %"] = [f"{100 * value:.1f}" for value in frame["validation_ua"]]
+    shown["val. UA %"] = [f"{100 * value:.1f}" for value in frame["validation_ua"]]
     shown["s/epoch"] = [f"{value:.1f}" for value in frame["seconds_per_epoch"]]
-    _show_frame(shown)
+    _show_frame(shown.rename(columns={key: key.rpartition(".")[2] for key in keys}))
     if not frame["complete"].all():
         out.print("[yellow]not all folds and seeds of every run are trained yet[/yellow]")
 
