@@ -180,8 +180,8 @@ def test_sweep_and_compare(trained, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert cli.main(["compare", *map(str, folders), "--output", str(page)]) == cli.OK
     printed = capsys.readouterr().out
-    assert "pooling-mean" in printed
-    assert "pooling-max" in printed
+    assert "\n mean " in printed
+    assert "\n max " in printed
     assert page.is_file()
     with pytest.raises(SystemExit) as stop:
         cli.main(["sweep", str(recipe), "--vary", "model.pooling"])

@@ -221,3 +221,61 @@ def test_kill_9_in_mid_training_then_the_same_command(tone_recipe, tmp_path):
     assert start(tmp_path / "killed").wait() == 0
     assert start(tmp_path / "whole").wait() == 0
     assert_same_weights(weights(tmp_path / "killed" / "tones"), weights(tmp_path / "whole" / "tones"))
+
+
+def test_overwrite_never_removes_what_is_no_run(tone_recipe, tmp_path):
+    precious = tmp_path / "tones"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work", "utf-8")
+    with pytest.raises(runs.RunError, match="something else than a run"):
+        quietly(tone_recipe, tmp_path, overwrite=True)
+    assert (precious / "thesis.txt").is_file()
+
+
+def test_a_corpus_whose_speakers_changed_is_another_one(tones, tone_recipe, tmp_path):
+    files = sorted(tones.glob("*/*.wav"))
+    table = pd.DataFrame(
+        {
+            "audio": [str(f) for f in files],
+            "label": [f.parent.name for f in files],
+            "speaker": [f.name[0] for f in files],
+        }
+    )
+    table.to_csv(tmp_path / "table.csv", index=False)
+    tone_recipe["corpus"] = {"name": "table", "root": str(tmp_path / "table.csv")}
+    tone_recipe["training"]["epochs"] = 1
+    quietly(tone_recipe, tmp_path, folds=[0])
+    table.assign(speaker=table["speaker"].map(dict(zip("abcd", "bcda", strict=True)))).to_csv(
+        tmp_path / "table.csv", index=False
+    )
+    with pytest.raises(runs.RunError, match="another state of corpus"):
+        quietly(tone_recipe, tmp_path, folds=[1])
+
+
+def test_one_class_or_mixed_up_settings_are_refused_before_any_work(tones, tone_recipe, tmp_path):
+    one = tmp_path / "one" / "low"
+    one.mkdir(parents=True)
+    for path in (tones / "low").glob("*.wav"):
+        (one / path.name).write_bytes(path.read_bytes())
+    only = {**tone_recipe, "corpus": {**tone_recipe["corpus"], "root": str(one.parent)}}
+    with pytest.raises(runs.RunError, match="one class only"):
+        quietly(only, tmp_path)
+    tone_recipe["features"]["decimate_mode"] = "pick"
+    with pytest.raises(runs.RunError, match="decimate_mode"):
+        quietly(tone_recipe, tmp_path)
+    assert not (tmp_path / "tones").exists()
+
+
+def test_damaged_files_of_a_run_are_named(finished, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.folder, copy)
+    (copy / "run.json").write_text("{", "utf-8")
+    with pytest.raises(runs.RunError, match=r"run\.json: damaged"):
+        runs.evaluate(copy)
+
+
+def test_half_precision(tone_recipe, tmp_path):
+    tone_recipe["training"] |= {"epochs": 1, "precision": "bf16-mixed"}
+    assert 0 <= quietly(tone_recipe, tmp_path, folds=[0]).metrics["ua"]["mean"] <= 1

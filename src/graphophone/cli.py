@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -121,6 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path, help="run folder (with --corpus: run or model folder)")
     sub.add_argument("--corpus", help="test the deployed model on this corpus instead")
     sub.add_argument("--root", help="where that corpus is")
+    sub.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="an option of that corpus")
     sub.add_argument("--json", action="store_true", help="print the metrics as JSON")
 
     sub = _command(
@@ -201,10 +203,11 @@ def build_parser() -> argparse.ArgumentParser:
         "extract a corpus' features into the cache, and say how fast it went",
         "  graphophone features is10 --corpus ravdess --root data/ravdess\n"
         "  graphophone features fbank --corpus folder --root my_corpus --workers 2\n"
+        "  graphophone features glnn-ravdess --root data/ravdess   all that this recipe's training needs\n"
         "  graphophone features --info          what the cache holds\n"
         "  graphophone features --clear         empty it",
     )
-    sub.add_argument("extractor", nargs="?", help="registered extractor, such as is10, egemaps, compare, fbank")
+    sub.add_argument("extractor", nargs="?", help="an extractor (is10, egemaps, compare, fbank), or a recipe")
     sub.add_argument("--corpus", default="folder", help="registered corpus (folder)")
     sub.add_argument("--root", help="where the corpus is")
     sub.add_argument("--workers", type=int, help="processes; all cores by default")
@@ -322,9 +325,10 @@ def run_sweep(options: argparse.Namespace) -> int:
     for values in itertools.product(*varied.values()):
         pairs = list(zip(varied, values, strict=True))
         words = [*_overrides(options), *(f"--{key}={value}" for key, value in pairs)]
-        label = "-".join(f"{key.split('.')[-1]}-{value}" for key, value in pairs)
+        label = "-".join(f"{key.split('.')[-1]}-{re.sub('[^a-zA-Z0-9.+=_-]+', '_', value)}" for key, value in pairs)
         recipes.append(load_recipe(options.recipe, [*words, "--name", f"{base}-{label}"]))
-    finished = []
+    finished: list[Path] = []
+    problems: dict[tuple[str, str], Any] = {}
     for recipe in recipes:
         err.rule(recipe.name)
         run = runs.train(
@@ -337,10 +341,11 @@ def run_sweep(options: argparse.Namespace) -> int:
             console=err,
         )
         finished.append(run.folder)
+        problems |= {(problem.item, problem.reason): problem for problem in run.problems}
     page = write_comparison(finished, options.output / f"{base}-{'-'.join(varied)}.html")
     _show_comparison(compare(finished))
     out.print(f"comparison: {page}", soft_wrap=True)
-    return OK
+    return _show_problems(list(problems.values()))
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
@@ -366,7 +371,9 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> int:
     from graphophone.inference import Recognizer
 
     recognizer = Recognizer.from_pretrained(options.folder, progress=not options.json)
-    corpus = corpora.load(options.corpus, options.root)
+    corpus = corpora.load(options.corpus, options.root, **_corpus_options(options))
+    if "label" not in corpus.table:
+        raise GraphophoneError(f"corpus {corpus.name!r} has several labels per item; this model gives one")
     shared = [label for label in corpus.classes if label in recognizer.labels]
     if not shared:
         raise GraphophoneError(
@@ -388,6 +395,11 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(measured, indent=2) + "\n")
     else:
         trained = recognizer.bundle.corpus.get("name", "another corpus")
+        if trained == corpus.name:
+            out.print(
+                f"[yellow]the model was trained on items of {trained}: on these it is no test. The honest figures are "
+                f"those of the run (graphophone evaluate {options.folder})[/yellow]"
+            )
         out.print(
             f"{len(truth)} items of {corpus.name} with the labels {', '.join(shared)}, by a model of {trained}: "
             f"UA {100 * measured['ua']:.1f} %, WA {100 * measured['wa']:.1f} %"
@@ -441,7 +453,7 @@ def run_timeline(options: argparse.Namespace) -> int:
     recognizer = Recognizer.from_pretrained(options.model, device=options.device, threshold=options.threshold)
     windows = timeline(recognizer, options.path, window=options.window, hop=options.hop, progress=err.is_terminal)
     write_answers(merge_segments(windows) if options.segments else windows, options.format, options.output)
-    return OK
+    return _show_problems(windows.attrs.get("failures", []))
 
 
 def run_explain(options: argparse.Namespace) -> int:
@@ -462,26 +474,58 @@ def run_explain(options: argparse.Namespace) -> int:
 def run_features(options: argparse.Namespace) -> int:
     """``graphophone features``."""
     from graphophone import corpora
-    from graphophone.features import FeatureCache, FeaturePipeline, create_extractor
+    from graphophone.features import EXTRACTORS, FeatureCache, FeaturePipeline, create_extractor
 
     cache = FeatureCache()
     if options.clear or options.info:
         found = cache.clear() if options.clear else cache.info()
-        out.print(f"{'removed' if options.clear else 'the cache holds'}: {found}", soft_wrap=True)
+        out.print(
+            f"{'removed' if options.clear else 'the cache holds'} {found.entries} entries, {found.bytes / 1e6:.1f} MB: "
+            f"{found.folder}",
+            soft_wrap=True,
+            highlight=False,
+        )
         return OK
     if not options.extractor:
-        options.parser.error("name an extractor, or give --info or --clear")
+        options.parser.error("name an extractor or a recipe, or give --info or --clear")
+    if options.extractor not in EXTRACTORS:
+        return _recipe_features(options)
+    if options.overrides:
+        options.parser.error(f"unknown option {options.overrides[0]!r}; overrides go with a recipe")
     pipeline = FeaturePipeline(create_extractor(options.extractor))
     corpus = corpora.load(options.corpus, options.root)
     features = pipeline.extract(corpus, cache=cache, workers=options.workers)
     stats = features.stats
-    out.print(
-        f"{len(features)} items, {stats.seconds_audio / 3600:.2f} h of sound: {stats.cached} were cached, the others "
-        f"took {stats.seconds_wall:.1f} s ({stats.x_real_time:.0f} times faster than real time)"
-        if stats.x_real_time
-        else f"{len(features)} items, {stats.seconds_audio / 3600:.2f} h of sound: all of it was cached"
-    )
-    return _show_problems([*corpus.problems, *features.failures])
+    _show_speed(stats.items, stats.cached, stats.seconds_audio, stats.seconds_extracted, stats.seconds_wall)
+    code = _show_problems([*corpus.problems, *features.failures, *features.notes])
+    return code if len(features) else FAILED
+
+
+def _recipe_features(options: argparse.Namespace) -> int:
+    """Everything that a training of a recipe will look for in the cache."""
+    from graphophone import runs
+    from graphophone.recipes import load_recipe
+
+    words = [*options.overrides, *(["--corpus.root", options.root] if options.root else [])]
+    recipe = load_recipe(options.extractor, words)
+    prepared = runs.prepare(recipe, workers=options.workers)
+    for version, speed in zip(prepared.versions, (1.0, *recipe.augment.speeds), strict=True):
+        stats = version.stats
+        out.print(f"speed {speed:g}: ", end="", highlight=False)
+        _show_speed(stats.items, stats.cached, stats.seconds_audio, stats.seconds_extracted, stats.seconds_wall)
+    return _show_problems(prepared.corpus.problems)
+
+
+def _show_speed(items: int, cached: int, sound: float, extracted: float, wall: float) -> None:
+    """How many items there are, how many were cached, and how fast the others went."""
+    text = f"{items} items, {sound / 3600:.2f} h of sound: "
+    if items == cached:
+        text += "all of it was cached"
+    else:
+        text += (
+            f"{cached} were cached, the others took {wall:.1f} s ({extracted / wall:.0f} times faster than real time)"
+        )
+    out.print(text, highlight=False, soft_wrap=True)
 
 
 def run_corpora_list(options: argparse.Namespace) -> int:
@@ -497,23 +541,25 @@ def run_corpora_list(options: argparse.Namespace) -> int:
 
 def run_corpora_check(options: argparse.Namespace) -> int:
     """``graphophone corpora check``."""
-    import yaml
-
     from graphophone import corpora
 
-    extra = {}
-    for words in options.option:
-        key, equals, value = words.partition("=")
-        if not equals:
-            options.parser.error(f"--option takes KEY=VALUE, not {words!r}")
-        extra[key] = yaml.safe_load(value)
-    corpus = corpora.load(options.corpus, options.root, **extra)
+    corpus = corpora.load(options.corpus, options.root, **_corpus_options(options))
     report = corpora.check(corpus, decode=not options.fast, workers=options.workers, progress=err.is_terminal)
     if options.json:
         sys.stdout.write(json.dumps(report.to_dict(), indent=2) + "\n")
     else:
         report.render(out)
     return PARTIAL if any(problem.severity == "error" for problem in report.problems) else OK
+
+
+def _corpus_options(options: argparse.Namespace) -> dict[str, Any]:
+    """``--option KEY=VALUE`` words, typed by the adapter's own signature."""
+    from graphophone.recipes import corpus_options
+
+    for words in options.option:
+        if "=" not in words:
+            options.parser.error(f"--option takes KEY=VALUE, not {words!r}")
+    return corpus_options(options.corpus, dict(words.split("=", 1) for words in options.option))
 
 
 def run_corpora_download(options: argparse.Namespace) -> int:
@@ -590,7 +636,7 @@ def _show_comparison(frame: pd.DataFrame) -> None:
     """The columns of a comparison that fit a terminal; the page and its CSV hold the others."""
     keys = [name for name in frame.columns if "." in name]
     shown = frame[["run", *keys, "parameters"]].copy()
-    prefix = os.path.commonprefix([*frame["run"]]).rpartition("-")[0] if len(frame) > 1 else ""
+    prefix = os.path.commonprefix([*frame["run"]]).rpartition("-")[0] if len(frame) > 1 else ""  # noqa: RUF071
     shown["run"] = [name.removeprefix(f"{prefix}-") for name in frame["run"]]  # names of a sweep begin alike
     for name in ("ua", "wa"):
         spread = [f" ± {100 * sd:.1f}" if sd == sd and sd is not None else "" for sd in frame[f"{name}_sd"]]
@@ -606,7 +652,7 @@ def _show_run(run: Any) -> None:
     """The figures of a run, per fold and in all."""
     from graphophone.evaluation.statistics import Estimate
 
-    table = Table("fold", "seed", "UA %", "WA %", "validation UA %", "best epoch", "s/epoch", box=None)
+    table = Table("fold", "seed", "UA %", "WA %", "validation UA %", "epoch kept", "s/epoch", box=None)
     for fold in run.metrics["folds"]:
         table.add_row(
             fold["fold"],
@@ -655,7 +701,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USAGE
     options.overrides = rest
-    if rest and options.run not in (run_train, run_sweep):
+    if rest and options.run not in (run_train, run_sweep, run_features):
         options.parser.error(f"unknown option {rest[0]!r}")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     if not debug:
@@ -676,3 +722,15 @@ def main(words: Sequence[str] | None = None) -> int:
         # The reader of our output (head, a pager) has gone: that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except Exception as error:
+        # Nothing a user types should show a traceback unasked; what comes here is ours to mend.
+        if debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split()) or type(error).__name__
+        err.print(
+            f"graphophone: {type(error).__name__}: {text[:300]} (--debug shows where)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        return FAILED

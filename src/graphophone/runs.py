@@ -20,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -101,8 +102,13 @@ class Job:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader never sees half of it."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that a reader never sees half of it."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    temporary.write_text(text, "utf-8")
     temporary.replace(path)
 
 
@@ -143,11 +149,13 @@ class Prepared:
         corpus: The usable items; the others are named in its ``problems``.
         pipeline: How features are made.
         versions: Features of these items: of the recordings as they are, then at each speed of the augmentation.
+        speed: Seconds of sound per second of extraction; 0 where the cache had everything.
     """
 
     corpus: Corpus
     pipeline: FeaturePipeline
     versions: tuple[FeatureSet, ...]
+    speed: float = 0.0
 
     @property
     def features(self) -> FeatureSet:
@@ -164,11 +172,16 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
         RunError: If nothing is left.
     """
     corpus = load_corpus(recipe.corpus)
+    if corpus.multi_label:
+        raise RunError(f"corpus {corpus.name!r} has several labels per item; these models are trained on one")
     pipeline = make_pipeline(recipe.features)
+    if (recipe.augment.tempo or recipe.augment.phase) and pipeline.decimate_mode == "pick":
+        raise RunError("augment.tempo and augment.phase average frames: they need features.decimate_mode 'mean'")
     played = [
         FeaturePipeline(SpeedPerturbed(pipeline.extractor, speed), **pipeline.options)
         for speed in recipe.augment.speeds
     ]
+    speed: float | None = None
     while True:
         versions = []
         for version in (pipeline, *played):
@@ -181,6 +194,9 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
                     max_duration=recipe.training.max_duration or None,
                 )
             )
+            stats = versions[-1].stats
+            if speed is None:  # the first pass: a second one, after failures, finds everything in the cache
+                speed = stats.seconds_extracted / stats.seconds_wall if stats.seconds_extracted else 0.0
             if versions[-1].failures:
                 break
         problems = list(versions[-1].failures)
@@ -195,7 +211,11 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
         detail = f"; the first problem: {first.item}: {first.reason}" if first else ""
         raise RunError(f"corpus {corpus.name!r} has no usable item{detail}")
     corpus = corpus.without([], versions[0].notes)
-    return Prepared(corpus, pipeline, tuple(versions))
+    if len(corpus.classes) < 2:
+        raise RunError(
+            f"corpus {corpus.name!r} has one class only ({corpus.classes[0]}): there is nothing to tell apart"
+        )
+    return Prepared(corpus, pipeline, tuple(versions), speed or 0.0)
 
 
 class EpochKeeper(ModelCheckpoint):
@@ -255,7 +275,7 @@ class EpochBar(RichProgressBar):
     """Lightning's progress bar with the validation accuracies in percent, and nothing else, behind it."""
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:  # noqa: D102
-        found = super().get_metrics(trainer, pl_module)
+        found: dict[str, Any] = super().get_metrics(trainer, pl_module)
         names = {"validation_ua": "validation UA %", "validation_wa": "WA %"}
         return {words: f"{100 * float(found[name]):.1f}" for name, words in names.items() if name in found}
 
@@ -475,7 +495,7 @@ def train_job(
             standardizer,
             corpus.classes,
             corpus=_corpus_facts(corpus, features),
-            protocol=make_protocol(recipe).describe(corpus, [split]),
+            protocol=_protocol_facts(recipe, corpus, [split]),
             metrics={name: result[name] for name in ("ua", "wa", "weighted_f1", "macro_f1", "ece")},
         )
         write_json(job.folder / "metrics.json", result)
@@ -489,38 +509,59 @@ def _job_in_process(job: Job, recipe: Recipe, prepared: Prepared) -> str:
     return job.folder.name
 
 
-def _claim(folder: Path, recipe: Recipe, corpus: Corpus, overwrite: bool) -> None:
+def _claim(folder: Path, recipe: Recipe, prepared: Prepared, overwrite: bool) -> None:
     """Make the run folder, or make sure that it holds this very run; seeds add up over calls."""
+    resolved, described = folder / "recipe.yaml", folder / "run.json"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, not a folder of a run; give another --name or --output")
+    if folder.is_dir() and any(folder.iterdir()) and not (resolved.is_file() or described.is_file()):
+        raise RunError(f"{folder} holds something else than a run; give another --name or --output")
     if overwrite and folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    resolved, described = folder / "recipe.yaml", folder / "run.json"
-    if resolved.is_file():
-        before = yaml.safe_load(resolved.read_text("utf-8"))
-        difference = _first_difference(before, recipe.to_dict())
-        if difference:
+    if not resolved.is_file():
+        write_text(resolved, recipe.to_yaml())
+        return
+    before = yaml.safe_load(resolved.read_text("utf-8"))
+    difference = _first_difference(before, recipe.to_dict())
+    if difference:
+        raise RunError(f"{folder} holds a run with another recipe ({difference}): give another --name, or --overwrite")
+    if described.is_file():
+        content = _read_json(described)
+        if content["corpus"]["fingerprint"] != _fingerprint(prepared):
             raise RunError(
-                f"{folder} holds a run with another recipe ({difference}): give another --name, or --overwrite"
+                f"{folder} holds a run on another state of corpus {prepared.corpus.name!r} (items, labels, speakers, "
+                "folds or recordings have changed since): give another --name, or --overwrite"
             )
-        if described.is_file():
-            content = json.loads(described.read_text("utf-8"))
-            if content["corpus"]["fingerprint"] != _fingerprint(corpus):
-                raise RunError(
-                    f"{folder} holds a run on other items of corpus {corpus.name!r}: give another --name, "
-                    "or --overwrite"
-                )
-            seeds = sorted({*content["seeds"], *recipe.seeds})
-            if seeds != content["seeds"]:
-                write_json(described, {**content, "seeds": seeds, "finished": None})
-                resolved.write_text(replace(recipe, seeds=seeds).to_yaml(), "utf-8")
-    else:
-        resolved.write_text(recipe.to_yaml(), "utf-8")
+        seeds = sorted({*content["seeds"], *recipe.seeds})
+        if seeds != content["seeds"]:
+            write_json(described, {**content, "seeds": seeds, "finished": None})
+            write_text(resolved, replace(recipe, seeds=seeds).to_yaml())
 
 
-def _fingerprint(corpus: Corpus) -> str:
-    """Changes whenever an item comes, goes or gets another label, which would change the splits."""
-    items = corpus.table["id"] + "\t" + pd.Series(corpus.targets).astype(str)
-    return hashlib.sha256("\n".join(items).encode()).hexdigest()
+def _fingerprint(prepared: Prepared) -> str:
+    """Changes with whatever decides the splits or the features: items, labels, groups, lengths of recordings."""
+    corpus = prepared.corpus
+    columns = [
+        "id",
+        *(c for c in ("speaker", "fold", "split", "session", "dialogue", "spontaneous") if c in corpus.table),
+    ]
+    facts = corpus.table[columns].astype(str)
+    facts["target"] = [corpus.classes[i] for i in corpus.targets]
+    facts["frames"] = prepared.features.lengths
+    return hashlib.sha256(facts.to_csv(index=False).encode()).hexdigest()
+
+
+def _read_json(path: Path) -> Any:
+    """A JSON file of a run folder.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: damaged or unreadable ({error}); remove it and repeat the training command") from error
 
 
 def _first_difference(old: Any, new: Any, path: str = "") -> str | None:
@@ -551,16 +592,24 @@ def _corpus_facts(corpus: Corpus, features: FeatureSet) -> dict[str, Any]:
         "classes": list(corpus.classes),
         "speakers": len(set(corpus.speakers or [])),
         "hours": features.stats.seconds_audio / 3600,
+        "languages": list(corpus.languages),
         "licence": corpus.licence,
         "url": corpus.url,
         "citation": corpus.citation,
     }
 
 
+def _protocol_facts(recipe: Recipe, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
+    """The protocol in words, and what it did to this corpus."""
+    facts = make_protocol(recipe).describe(corpus, splits)
+    if recipe.training.selection == "last" and not recipe.training.patience:
+        facts["description"] += " In this run the last epoch is kept: the validation items choose nothing."
+    return facts
+
+
 def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> dict[str, Any]:
     """What ``run.json`` says of a run."""
     corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
-    protocol = make_protocol(recipe)
     model = create_model(
         recipe.model["name"],
         in_channels=pipeline.dims,
@@ -576,9 +625,9 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> di
         "corpus": {
             **_corpus_facts(corpus, features),
             "problems": [asdict(problem) for problem in corpus.problems],
-            "fingerprint": _fingerprint(corpus),
+            "fingerprint": _fingerprint(prepared),
         },
-        "protocol": protocol.describe(corpus, splits),
+        "protocol": _protocol_facts(recipe, corpus, splits),
         "model": {
             "name": recipe.model["name"],
             "options": _without_name(recipe.model),
@@ -588,8 +637,8 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> di
         "features": {
             **recipe.features,
             "dims": pipeline.dims,
-            "x_real_time": features.stats.x_real_time,
-            "cached": features.stats.cached,
+            "x_real_time": prepared.speed or None,
+            "cached": features.stats.items if not prepared.speed else features.stats.cached,
         },
         "machine": {
             "cpu": _cpu_name(),
@@ -645,6 +694,8 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     console = console or Console(stderr=True, quiet=not progress)
+    if recipe.training.device == "cuda" and not torch.cuda.is_available():
+        raise RunError("training.device is 'cuda', but PyTorch finds no CUDA device here; use 'auto' or 'cpu'")
     prepared = prepare(recipe, progress=progress)
     corpus = prepared.corpus
     folder = Path(output) / recipe.name
@@ -654,7 +705,7 @@ def train(
     for number in folds or []:
         if not 0 <= number < count:
             raise RunError(f"there is no fold {number}: the protocol has folds 0 to {count - 1}")
-    _claim(folder, recipe, corpus, overwrite)
+    _claim(folder, recipe, prepared, overwrite)
 
     described = folder / "run.json"
     if not described.is_file():
@@ -678,6 +729,11 @@ def train(
             try:
                 for number, future in enumerate(as_completed(futures), 1):
                     console.print(f"{future.result()} is done ({number} of {len(waiting)})")
+            except BrokenProcessPool as error:
+                raise RunError(
+                    "a training process was killed, perhaps for want of memory; the same command goes on where it was "
+                    "(with --workers 1 if memory is short)"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -699,21 +755,21 @@ def _write_sample(path: Path, split: Split, prepared: Prepared) -> None:
     row = int(split.train[np.argsort(lengths, kind="stable")[len(lengths) // 2]])
     skip = range(pipeline.acoustic_dims, pipeline.dims)
     standardizer = Standardizer.fit((features[i] for i in split.train), skip=skip)
+    temporary = path.with_name(f"sample.{os.getpid()}.tmp.npz")
     np.savez_compressed(
-        path,
+        temporary,
         x=standardizer(features[row]),
         id=str(corpus.table["id"].iloc[row]),
         label=str(corpus.classes[corpus.targets[row]]),
         hop=pipeline.hop or 0.0,
     )
+    temporary.replace(path)
 
 
 def _read_jobs(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Finished jobs of a run and their metrics, in order of seed and split."""
-    found = [
-        (path.parent, json.loads(path.read_text("utf-8"))) for path in sorted((folder / "folds").glob("*/metrics.json"))
-    ]
-    order = json.loads((folder / "run.json").read_text("utf-8"))["folds"]
+    found = [(path.parent, _read_json(path)) for path in sorted((folder / "folds").glob("*/metrics.json"))]
+    order = _read_json(folder / "run.json")["folds"]
     rank = {name: number for number, name in enumerate(order)}
     return sorted(found, key=lambda item: (item[1]["seed"], rank.get(item[1]["fold"], len(rank))))
 
@@ -730,7 +786,7 @@ def evaluate(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / "run.json").is_file():
         raise RunError(f"{folder} is not a run folder: it has no run.json; train one with 'graphophone train'")
-    described = json.loads((folder / "run.json").read_text("utf-8"))
+    described = _read_json(folder / "run.json")
     jobs = _read_jobs(folder)
     if not jobs:
         raise RunError(

@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from graphophone.errors import UnknownNameError
-from graphophone.recipes import Recipe, RecipeError, list_recipes, load_recipe
+from graphophone.recipes import Recipe, RecipeError, corpus_options, list_recipes, load_recipe
 
 SMALL = {
     "name": "mine",
@@ -76,6 +76,10 @@ def test_a_slot_may_be_just_a_name():
         (["--training.selection", "test"], r"training\.selection"),
         (["--model.in_channels", "5"], r"unknown key 'model\.in_channels'"),
         (["--seeds", "[]"], r"at least one seed"),
+        (["--seeds", "[-1]"], r"seeds must not be negative"),
+        (["--name", "../elsewhere"], r"cannot name a folder"),
+        (["--name", ".."], r"cannot name a folder"),
+        (["--name="], r"cannot name a folder"),
         (["--seeds", "[1, 1]"], r"seeds must differ"),
     ],
 )
@@ -133,3 +137,14 @@ def test_iemocap_recipes_hold_the_published_settings():
         assert recipe.task["weight_decay"] == 1e-4
         assert recipe.training.batch_size == 8
         assert recipe.seeds == [0, 1, 2, 3, 4]
+
+
+def test_corpus_options_are_typed_by_the_adapter():
+    assert corpus_options("prosody", {"speakers": "4", "seed": "7"}) == {"speakers": 4, "seed": 7}
+    assert corpus_options("table", {"label": "1"}) == {"label": "1"}
+    for words, message in (
+        ({"speakers": "abc"}, "speakers"),
+        ({"speaker": "4"}, r"no option 'speaker'.*Did you mean 'speakers'"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            corpus_options("prosody", words)

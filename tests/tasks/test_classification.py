@@ -15,6 +15,7 @@ from torch_geometric.nn import global_mean_pool
 from graphophone.tasks import TASKS
 from graphophone.tasks.classification import (
     GraphClassification,
+    TaskError,
     TrainingDivergedError,
     learning_rate_factor,
     unweighted_accuracy,
@@ -146,3 +147,16 @@ def test_a_diverged_loss_stops_with_the_remedy():
 def test_registry():
     assert TASKS.names() == ["graph_classification"]
     assert TASKS.get("graph_classification") is GraphClassification
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"label_smoothing": 3.0}, "label_smoothing"),
+        ({"warmup": 5.0}, "warmup"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+    ],
+)
+def test_settings_out_of_range_are_named(setting, message):
+    with pytest.raises(TaskError, match=message):
+        GraphClassification(MeanModel(4, 3), 3, **setting)

@@ -125,3 +125,25 @@ def test_speed_tempo_and_crop_come_before_standardisation():
     lengths = {len(dataset([3], FrameAugmentation(crop=0.5))[epoch, 0].x) for epoch in range(30)}
     assert min(lengths) >= 6
     assert len(lengths) > 3
+
+
+def test_metadata_and_utterance_vectors_are_left_alone():
+    class Known(Version):
+        def __init__(self):
+            super().__init__()
+            self.pipeline = FeaturePipeline(create_extractor("fbank", num_mel_bins=6), metadata=["spontaneous"])
+
+        def metadata(self, row):
+            return np.array([1.0], np.float32)
+
+    augmentation = FrameAugmentation(noise=1.0, shift=1.0, time_masks=3, time_mask_share=0.5, descriptor_mask=1.0)
+    changed = dataset([3], augmentation, versions=[Known()])[0, 0].x
+    assert (changed[:, 6] == 2).all()
+    assert not torch.equal(changed[:, :6], torch.from_numpy(2 * ARRAYS[3]))
+
+    class Vector(Version):
+        def raw(self, row):
+            return ARRAYS[3][0]
+
+    (only,) = dataset([3], FrameAugmentation(crop=0.5, tempo=0.1, phase=True), versions=[Vector()])[0, 0].x
+    torch.testing.assert_close(only, torch.from_numpy(2 * ARRAYS[3][0]))

@@ -317,7 +317,7 @@ class FeaturePipeline:
                     damaged += 1
                     warnings.warn(outcome.damage, CacheWarning, stacklevel=2)
         wall = time.perf_counter() - began
-        numbers = table["row"].tolist() if "row" in table else list(range(len(ids)))
+        numbers = table["row"].tolist() if "row" in table else [None] * len(ids)
         good = [outcomes[i] for i in sorted(outcomes) if not outcomes[i].error]
         rows = np.array([outcome.index for outcome in good], dtype=np.int64)
         seconds = math.fsum(outcome.duration for outcome in good)

@@ -155,9 +155,7 @@ def list_recipes() -> dict[str, str]:
     found = {}
     for entry in sorted(resources.files(__package__).iterdir(), key=lambda item: item.name):
         if entry.name.endswith(".yaml"):
-            found[entry.name.removesuffix(".yaml")] = yaml.safe_load(entry.read_text("utf-8")).get(
-                "description", ""
-            )
+            found[entry.name.removesuffix(".yaml")] = yaml.safe_load(entry.read_text("utf-8")).get("description", "")
     return found
 
 
@@ -175,7 +173,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     else:
         raise RecipeError(
             f"there is no recipe {str(source)!r}.{did_you_mean(str(source), shipped)} "
-            f"Shipped: {', '.join(shipped)}; or give the path of a YAML file"
+            f"Shipped: {', '.join(shipped)}; or give the path of a YAML file (the recipe comes before the overrides)"
         )
     try:
         data = yaml.safe_load(text)
@@ -227,9 +225,7 @@ def _add_slot(parser: ArgumentParser, slot: str, name: str) -> None:
 
     parser.add_argument(f"--{slot}.name", type=str, default=name, help=f"registered {_registry(slot).kind}")
     if slot == "corpus":
-        parser.add_argument(
-            "--corpus.root", type=str | None, default=None, help="folder (or table file) of the corpus"
-        )
+        parser.add_argument("--corpus.root", type=str | None, default=None, help="folder (or table file) of the corpus")
     factory: Callable[..., Any] = _registry(slot).get(name)
     skip = set(_SUPPLIED[slot])
     add = parser.add_class_arguments if inspect.isclass(factory) else parser.add_function_arguments
@@ -294,9 +290,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         if chosen is not None and chosen != section.get("name"):
             section = data[slot] = {"name": chosen}
         if not section.get("name"):
-            raise RecipeError(
-                f"{label}: {slot}.name is missing; one of: {', '.join(_registry(slot).names())}"
-            )
+            raise RecipeError(f"{label}: {slot}.name is missing; one of: {', '.join(_registry(slot).names())}")
         names[slot] = str(section["name"])
         _registry(slot).get(names[slot])
 
@@ -308,9 +302,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     for key in given:
         if key not in known:
             group = key.split(".")[0] + "."
-            near = [other for other in known if other.startswith(group)] or sorted(
-                {k.split(".")[0] for k in known}
-            )
+            near = [other for other in known if other.startswith(group)] or sorted({k.split(".")[0] for k in known})
             raise RecipeError(
                 f"{label}: unknown key {key!r}.{did_you_mean(key, known)} Accepted here: {', '.join(near)}"
             )
@@ -327,6 +319,32 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     return _to_recipe(parsed, label)
 
 
+def corpus_options(name: str, words: Mapping[str, str]) -> dict[str, Any]:
+    """Options of a corpus from the command line, typed by the signature of its adapter.
+
+    Args:
+        name: Registered corpus.
+        words: Option to text.
+
+    Raises:
+        RecipeError: If an option is unknown or its value does not fit; the text names it.
+    """
+    known = sorted(_options("corpus", name))
+    for key in words:
+        if key not in known:
+            raise RecipeError(
+                f"corpus {name!r} has no option {key!r}.{did_you_mean(key, known)} "
+                f"Accepted: {', '.join(known) or 'none'}"
+            )
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    _add_slot(parser, "corpus", name)
+    try:
+        parsed = parser.parse_args([f"--corpus.{key}={value}" for key, value in words.items()])
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise RecipeError(f"corpus {name!r}: {_one_line(str(error))}") from error
+    return {key: parsed.corpus[key] for key in words}
+
+
 def _one_line(text: str) -> str:
     """The part of a parser's message that a person needs."""
     text = re.sub(r"\s+", " ", text).strip()
@@ -337,6 +355,12 @@ def _one_line(text: str) -> str:
 def _to_recipe(parsed: Namespace, label: str) -> Recipe:
     plain = json.loads(json.dumps(parsed.as_dict(), default=str))  # lists for tuples, text for paths
     plain.pop("recipe", None)
+    if not re.fullmatch(r"(?!\.+$)[\w.+=@ -]+", plain["name"]):
+        raise RecipeError(
+            f"{label}: name {plain['name']!r} cannot name a folder; use letters, digits, '-', '_' and '.', no slash"
+        )
+    if any(seed < 0 for seed in plain["seeds"]):
+        raise RecipeError(f"{label}: seeds must not be negative, not {plain['seeds']}")
     if not plain["seeds"]:
         raise RecipeError(f"{label}: seeds must name at least one seed, such as [0]")
     if len(set(plain["seeds"])) < len(plain["seeds"]):
@@ -349,4 +373,13 @@ def _to_recipe(parsed: Namespace, label: str) -> Recipe:
     return Recipe(**plain)
 
 
-__all__ = ["SLOTS", "Recipe", "RecipeError", "Training", "list_recipes", "load_recipe", "recipe_parser"]
+__all__ = [
+    "SLOTS",
+    "Recipe",
+    "RecipeError",
+    "Training",
+    "corpus_options",
+    "list_recipes",
+    "load_recipe",
+    "recipe_parser",
+]

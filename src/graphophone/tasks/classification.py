@@ -17,6 +17,10 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from graphophone.errors import GraphophoneError
 
 
+class TaskError(GraphophoneError):
+    """A setting of a task makes no sense."""
+
+
 class TrainingDivergedError(GraphophoneError):
     """The loss is no longer a number."""
 
@@ -86,7 +90,7 @@ class GraphClassification(LightningModule):
         schedule: ``"constant"``, ``"cosine"`` or ``"onecycle"``, over the optimiser steps of the whole training.
         warmup: Share of the steps in which the rate rises.
         label_smoothing: Share of the target spread evenly over all classes, in [0, 1).
-        class_weights: One factor per class, mean one, or None.
+        class_weights: One factor per class, or None.
         seed: What the randomness of each epoch is derived from.
     """
 
@@ -106,6 +110,14 @@ class GraphClassification(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        for name, value, high in (("label_smoothing", label_smoothing, 1.0), ("warmup", warmup, 1.0)):
+            if not 0 <= value < high:
+                raise TaskError(f"task.{name} must lie in [0, {high:g}), not {value}")
+        if learning_rate <= 0 or weight_decay < 0:
+            raise TaskError(
+                f"task.learning_rate must be above 0 and task.weight_decay at least 0, not {learning_rate} and "
+                f"{weight_decay}"
+            )
         self.model = model
         self.optimizer = optimizer
         self.learning_rate = learning_rate
@@ -163,7 +175,7 @@ class GraphClassification(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Probabilities ``[graphs, classes]`` and the ``row`` of each graph in the corpus, ``[graphs]``."""
-        return {"probabilities": self(batch).softmax(dim=-1), "row": batch.row}
+        return {"probabilities": self(batch).float().softmax(dim=-1), "row": batch.row}
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         trained = [p for p in self.model.parameters() if p.requires_grad]

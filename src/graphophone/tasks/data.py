@@ -55,12 +55,16 @@ class AugmentedFrames:
         """Frames ``[frames, dims]`` of a row of the corpus, changed as ``rng`` draws."""
         change = self.augmentation
         version = self.versions[change.draw_speed(rng)]
-        raw = version.raw(row)
-        raw = raw[change.draw_crop(len(raw), rng)]
-        window, phase = change.draw_window(version.pipeline.decimate, rng)
-        return change(
-            self.standardizer(version.pipeline.finish(raw, version.metadata(row), window=window, phase=phase)), rng
-        )
+        pipeline, raw = version.pipeline, version.raw(row)
+        window, phase = None, 0.0
+        if raw.ndim == 2:  # frames, not one vector of the whole utterance
+            raw = raw[change.draw_crop(len(raw), rng)]
+            if change.tempo or change.phase:
+                window, phase = change.draw_window(pipeline.decimate, rng)
+        frames = np.array(self.standardizer(pipeline.finish(raw, version.metadata(row), window=window, phase=phase)))
+        acoustic = slice(0, pipeline.acoustic_dims)  # what is known of an utterance beside its sound stays as it is
+        frames[:, acoustic] = change(frames[:, acoustic], rng)
+        return frames
 
 
 class UtteranceGraphs(Dataset):
