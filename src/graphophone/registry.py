@@ -60,8 +60,7 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             raise UnknownNameError(
-                f"unknown {self.kind} {name!r}.{did_you_mean(name, self._entries)} "
-                f"Available: {', '.join(self.names())}"
+                f"unknown {self.kind} {name!r}.{did_you_mean(name, self._entries)} Available: {', '.join(self.names())}"
             )
         entry = self._entries[name]
         if isinstance(entry, str):

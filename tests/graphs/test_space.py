@@ -45,7 +45,7 @@ def test_exact_rows_have_length_one() -> None:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_scores_of_equal_rows_are_equal_and_highest(metric) -> None:
-    x = torch.randn(6, 40)
+    x = torch.randn(6, 40, dtype=torch.float64)
     x[4] = x[1] * (3 if metric == "cosine" else 1)
     space = Space(x, [0, 6], metric)
     rows = space.exact(slice(None))[None]
