@@ -286,8 +286,10 @@ def _blocks(file: _Recording, first: int, count: int, name: str) -> Iterator[np.
             if not len(block):
                 break
             if not np.isfinite(block).all():
-                row = position + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                where = f"the first at {row / file.samplerate:.3f} s"
+                good = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+                if good:
+                    yield block[:good]  # a stream uses what lies before the damage
+                where = f"the first at {(position + good) / file.samplerate:.3f} s"
                 raise AudioError(name, "nan", f"holds NaN or infinite samples ({where}); export it again")
             position += len(block)
             yield block

@@ -96,7 +96,17 @@ def test_several_processes_give_the_same_timeline(bundle: Bundle, write: Write, 
 
 
 @pytest.mark.parametrize(
-    ("window", "hop"), [(0.0, 1.0), (-1.0, 1.0), (3.0, 0.0), (1.0, 2.0), (float("nan"), 1.0), (90.0, 1.0)]
+    ("window", "hop"),
+    [
+        (0.0, 1.0),
+        (-1.0, 1.0),
+        (3.0, 0.0),
+        (1.0, 2.0),
+        (float("nan"), 1.0),
+        (90.0, 1.0),
+        (1.0, 1e-5),
+        (float("inf"), 1.0),
+    ],
 )
 def test_windows_that_make_no_sense(recognizer: Recognizer, write: Write, window: float, hop: float, voice: Voice):
     with pytest.raises(GraphophoneError, match=r"window|hop"):
@@ -106,6 +116,48 @@ def test_windows_that_make_no_sense(recognizer: Recognizer, write: Write, window
 def test_a_bad_file_raises(recognizer: Recognizer, tmp_path: Path):
     with pytest.raises(audio.AudioError, match="no such file"):
         timeline(recognizer, tmp_path / "gone.wav")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_damage_in_the_middle_keeps_what_lies_before_it(bundle: Bundle, write: Write, voice: Voice, workers: int):
+    signal = voice(12)
+    whole = timeline(Recognizer(bundle, workers=1), write("whole.wav", signal, subtype="FLOAT"), window=1, hop=0.5)
+    signal[round(9.7 * RATE)] = np.nan
+    path = write("hurt.wav", signal, subtype="FLOAT")
+    found = timeline(Recognizer(bundle, workers=workers), path, window=1, hop=0.5)
+    # A window is given when one more sample is known: all that end before 9.7 s.
+    assert found["end"].iloc[-1] == 9.5
+    columns = list(found.columns)
+    pd.testing.assert_frame_equal(found[columns], whole[columns].iloc[: len(found)], rtol=1e-5)
+    (problem,) = found.attrs["failures"]
+    assert problem.severity == "error"
+    assert problem.item == f"{path} from 9.00 s"
+    assert "NaN" in problem.reason
+    assert "9.700 s" in problem.reason
+    assert merge_segments(found).attrs == found.attrs
+    blocks = iter_timeline(Recognizer(bundle, workers=workers), path, window=1, hop=0.5)
+    assert len(next(blocks)) == len(found)
+    with pytest.raises(audio.AudioError, match="NaN"):  # nobody asked for a list
+        next(blocks)
+
+
+def test_a_flac_file_that_cannot_be_decoded_further(recognizer: Recognizer, write: Write, voice: Voice):
+    path = write("call.flac", voice(20), subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = bytes(3000)
+    path.write_bytes(content)
+    found = timeline(recognizer, path, window=1, hop=1)
+    assert 0 < len(found) < 20
+    (problem,) = found.attrs["failures"]
+    assert problem.item == f"{path} from {len(found)}.00 s"
+
+
+def test_damage_before_the_first_window_raises(recognizer: Recognizer, write: Write, voice: Voice):
+    signal = voice(3)
+    signal[100] = np.nan
+    with pytest.raises(audio.AudioError, match="NaN"):
+        timeline(recognizer, write("hurt.wav", signal, subtype="FLOAT"), window=1, hop=1)
 
 
 @given(labels=st.lists(st.sampled_from("ab"), min_size=1, max_size=20), hop=st.sampled_from([0.5, 1.0, 3.0]))

@@ -51,11 +51,12 @@ def timeline(
 
     Returns:
         Columns `start`, `end`, `label`, `confidence`, `p_<class>`; the last window may be shorter. `attrs`
-        holds `file`, `duration`, `window`, `hop` and the `failures`: windows without an answer. See
-        `merge_segments`.
+        holds `file`, `duration`, `window`, `hop` and the `failures`: windows without an answer, and the place
+        from which on the file is damaged. See `merge_segments`.
 
     Raises:
-        AudioError: If the file cannot be used.
+        AudioError: If the file cannot be used from its first window on. Damage and NaN samples farther on end
+            the table and are named in `failures`.
         GraphophoneError: If window or hop make no sense.
     """
     about = audio.info(path)
@@ -103,10 +104,19 @@ def iter_timeline(
         silence: Level in dB of full scale below which a window is silent.
         metadata: Values of the metadata columns of the features.
         progress: Show a progress bar.
-        failures: List to which windows without an answer are added.
+        failures: List to which windows without an answer are added, and damage that ends the recording early.
+
+    Raises:
+        AudioError: If the file cannot be used from its first window on; also for damage farther on, after the
+            windows before it, where `failures` is None.
+        GraphophoneError: If window or hop make no sense.
     """
-    if not window >= audio.SHORTEST:
-        raise GraphophoneError(f"window: {window:g} s is less than one frame; give seconds, 3 for example")
+    rate = recognizer.bundle.pipeline.rate
+    if not audio.SHORTEST <= window < math.inf:
+        raise GraphophoneError(
+            f"window: {window:g} s is not a length of at least one frame ({audio.SHORTEST:g} s); "
+            "give seconds, 3 for example"
+        )
     if not 0 < hop <= window:
         raise GraphophoneError(f"hop: {hop:g} s must be above 0 and at most the window ({window:g} s)")
     if recognizer.max_duration is not None and window > recognizer.max_duration:
@@ -114,10 +124,13 @@ def iter_timeline(
             f"window: {window:g} s is more than the recognizer takes at once ({recognizer.max_duration:g} s); "
             "choose a shorter window"
         )
+    if round(hop * rate) < 1:
+        raise GraphophoneError(f"hop: {hop:g} s is less than one sample ({1 / rate:g} s); give seconds, 1 for example")
     duration = audio.info(path).duration
+    damage: list[tuple[int, audio.AudioError]] = []
     total = 1 + max(0, math.ceil((duration - window) / hop))
     heard = hear_many(
-        _windows(recognizer, path, window, hop, silence, dict(metadata or {})),
+        _windows(rate, path, window, hop, silence, dict(metadata or {}), damage),
         recognizer.bundle.pipeline,
         recognizer.max_duration,
         workers=recognizer.workers,
@@ -137,6 +150,10 @@ def iter_timeline(
             rows = []
     if rows:
         yield recognizer.table(rows, ("start", "end"))
+    for row, error in damage:
+        if row == 0 or failures is None:
+            raise error
+        failures.append(Problem(f"{path} from {row * hop:.2f} s", row, f"no answers from here on: {error.text}"))
 
 
 def merge_segments(frame: pd.DataFrame) -> pd.DataFrame:
@@ -151,17 +168,19 @@ def merge_segments(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `start`, `end`, `label`, `confidence` (mean over the windows), `windows` (how many); the
-        segments touch each other and do not overlap.
+        segments touch each other and do not overlap. `attrs` (file, failures, ...) are those of `frame`.
     """
     columns = ["start", "end", "label", "confidence", "windows"]
     if frame.empty:
-        return pd.DataFrame(columns=columns)
+        segments = pd.DataFrame(columns=columns)
+        segments.attrs = dict(frame.attrs)
+        return segments
     labels = frame["label"].to_numpy()
     first = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
     centres = (frame["start"].to_numpy() + frame["end"].to_numpy()) / 2
     borders = (centres[first[1:] - 1] + centres[first[1:]]) / 2
     group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(labels)]))
-    return pd.DataFrame(
+    segments = pd.DataFrame(
         {
             "start": np.r_[frame["start"].iloc[0], borders],
             "end": np.r_[borders, frame["end"].iloc[-1]],
@@ -171,20 +190,31 @@ def merge_segments(frame: pd.DataFrame) -> pd.DataFrame:
         },
         columns=columns,
     )
+    segments.attrs = dict(frame.attrs)
+    return segments
 
 
 def _windows(
-    recognizer: Recognizer,
+    rate: int,
     path: str | Path,
     window: float,
     hop: float,
     silence: float | None,
     metadata: dict[str, float],
+    damage: list[tuple[int, audio.AudioError]],
 ) -> Iterator[Clip]:
-    rate = recognizer.bundle.pipeline.rate
+    """The windows of a file; what ends them early goes into `damage`, with the number of the window it cost.
+
+    It is not raised here, where a pool of processes would lose the windows that are on their way.
+    """
     quiet = -1.0 if silence is None else 10 ** (silence / 10)
-    for row, (start, signal) in enumerate(audio.stream(path, rate=rate, window=window, hop=hop)):
-        if float(np.var(signal, dtype=np.float64)) < quiet:
-            yield Clip(row, offset=start, end=start + len(signal) / rate, silent=True)
-        else:
-            yield Clip(row, signal=signal, rate=rate, offset=start, metadata=metadata)
+    row = 0
+    try:
+        for start, signal in audio.stream(path, rate=rate, window=window, hop=hop):
+            if float(np.var(signal, dtype=np.float64)) < quiet:
+                yield Clip(row, offset=start, end=start + len(signal) / rate, silent=True)
+            else:
+                yield Clip(row, signal=signal, rate=rate, offset=start, metadata=metadata)
+            row += 1
+    except audio.AudioError as error:
+        damage.append((row, error))
