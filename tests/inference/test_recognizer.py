@@ -231,3 +231,9 @@ def test_a_missing_package_is_not_blamed_on_the_files(
     monkeypatch.setattr(FeaturePipeline, "__call__", missing)
     with pytest.raises(MissingDependencyError):
         Recognizer(bundle).process_files([write("one.wav", voice(1))])
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_longest_clip_that_makes_no_sense(bundle: Bundle, seconds: float):
+    with pytest.raises(GraphophoneError, match="max_duration"):
+        Recognizer(bundle, max_duration=seconds)

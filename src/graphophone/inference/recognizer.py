@@ -19,6 +19,7 @@ from graphophone.errors import GraphophoneError
 from graphophone.inference.bundle import Bundle, load_bundle
 from graphophone.inference.clips import Clip, Heard, hear, hear_many
 from graphophone.inference.progress import track
+from graphophone.models.base import usable_device
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Recognizer:
         progress: Show a progress bar when there is more than one clip.
 
     Raises:
-        GraphophoneError: If `threshold` is not in [0, 1].
+        GraphophoneError: If `threshold` is not in [0, 1], `max_duration` not above 0, or there is no such device.
     """
 
     def __init__(
@@ -67,8 +68,12 @@ class Recognizer:
     ) -> None:
         if threshold is not None and not 0 <= threshold <= 1:
             raise GraphophoneError(f"threshold: {threshold} is not a probability; give a number from 0 to 1")
+        if max_duration is not None and not max_duration > 0:
+            raise GraphophoneError(
+                f"max_duration: {max_duration:g} s must be above 0; give seconds, or None for any length"
+            )
         self.bundle = bundle
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self.model = bundle.model.to(self.device).eval()
         self.threshold = threshold
         self.max_duration = max_duration
@@ -87,6 +92,7 @@ class Recognizer:
 
         Raises:
             ModelFolderError: If there is no usable model; the text names the file and the remedy.
+            ModelError: If there is no such device.
         """
         return cls(load_bundle(source, device=device), device=device, **options)
 

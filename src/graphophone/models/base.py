@@ -82,6 +82,24 @@ def read_config(source: str | Path, **hub: Any) -> dict[str, Any]:
     return config
 
 
+def usable_device(device: str | torch.device) -> torch.device:
+    """The device of that name, after a look whether it is there.
+
+    Raises:
+        ModelError: If PyTorch knows no such device or finds none here; the text names those it finds.
+    """
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen).cpu()  # "meta" is a device, but nothing can be read from it
+    # Which of them PyTorch raises depends on the device and on how it was built.
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, TypeError, ValueError) as error:
+        raise ModelError(f"device {str(device)!r}: not found here; use {' or '.join(found)}") from error
+    return chosen
+
+
 class PretrainedModel(
     nn.Module,
     PyTorchModelHubMixin,
@@ -141,12 +159,13 @@ class PretrainedModel(
 
         Raises:
             ModelError: If the folder, its configuration or its weights are missing, damaged, pickled, or of
-                another model.
+                another model, or there is no such device.
         """
         source = pretrained_model_name_or_path
+        device = usable_device(options.pop("map_location", "cpu"))
         hub_keys = ("revision", "token", "cache_dir", "local_files_only", "force_download")
         hub = {key: options.pop(key) for key in hub_keys if key in options}
-        map_location, strict = options.pop("map_location", "cpu"), options.pop("strict", True)
+        strict = options.pop("strict", True)
         config = read_config(source, **hub)
         name = config.pop("model_name", cls.model_name)
         if name != cls.model_name:
@@ -159,10 +178,19 @@ class PretrainedModel(
             raise ModelError(f"{source}: holds {held}; save the model with save_pretrained")
         try:
             model = cls(**{**config, **options})
-        except (TypeError, ValueError, GraphophoneError) as error:
-            raise ModelError(f"{source}: {_CONFIG} does not fit {cls.__name__} ({error}); mend it") from error
+        except (
+            TypeError,
+            ValueError,
+            RuntimeError,
+            LookupError,
+            ArithmeticError,
+            AttributeError,
+            GraphophoneError,
+        ) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ModelError(f"{source}: {_CONFIG} does not fit {cls.__name__} ({reason}); mend it") from error
         try:
-            state = load_file(weights, device=str(map_location))
+            state = load_file(weights, device=str(device))
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{weights}: damaged ({error}); save or fetch the model again") from error
         try:
@@ -170,7 +198,7 @@ class PretrainedModel(
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"{weights}: weights of another model ({reason}); mend {_CONFIG}") from error
-        return model.to(torch.device(map_location)).eval()
+        return model.to(device).eval()
 
 
 class GraphClassifier(PretrainedModel):
