@@ -16,8 +16,8 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from graphophone.errors import GraphophoneError
-from graphophone.inference import ModelFolderError, Recognizer, load_bundle, save_bundle
-from graphophone.inference.bundle import BUNDLE_FILES
+from graphophone.inference import ModelFolderError, Recognizer, load_bundle, save_bundle, update_bundle
+from graphophone.inference.bundle import BUNDLE_FILES, replace_folder
 from graphophone.models import create_model
 
 LABELS = ("neutral", "happy", "angry")
@@ -131,6 +131,17 @@ def test_pickles_are_refused_and_not_opened(copy: Path, tmp_path: Path, suffix: 
         ({"features": {"extractor": {"name": "fbank", "config": {"num_mel_bins": 20}}}}, "20 columns.*12"),
         ({"features": {"extractor": {"name": "nose"}}}, "nose"),
         ({"features": 3}, "not understood"),
+        ({"features": {"extractor": {"name": 5}}}, "not understood"),
+        ({"labels": 5}, "'labels' is 5 and not a list"),
+        ({"labels": "abc"}, "not a list of names"),
+        ({"labels": ["a", 1, None]}, "not a list of names"),
+        ({"graph": ["cycle"]}, "'graph'.*not an object"),
+        ({"graph": {"name": "cycle_topk", "k": "three"}}, "not understood"),
+        ({"model": 1}, "not a name"),
+        ({"metrics": [1]}, "'metrics'"),
+        ({"corpus": "tones"}, "'corpus'"),
+        ({"protocol": 1}, "'protocol'"),
+        ({"format": True}, "no format number"),
     ],
 )
 def test_parts_that_do_not_fit_are_named(copy: Path, changes: dict, words: str):
@@ -258,3 +269,89 @@ def test_a_card_of_your_own(tmp_path: Path, parts: Parts):
     assert card.data.license == "mit"
     assert "# Calls" in card.text
     assert "- Only Danish." in card.text
+
+
+def test_results_are_written_into_a_model_that_is_there(tmp_path: Path, parts: Parts):
+    given = parts(metadata=("spontaneous",))
+    folder = save_bundle(
+        tmp_path / "model",
+        **given,
+        corpus={"name": "tones", "languages": ["en", "da"]},
+        metrics={"ua": 0.9},
+        card={"license": "mit"},
+    )
+    weights = (folder / "model.safetensors").stat()
+    sentence = "Weights: fold fold2, seed 0, trained on 960 items of 16 speakers, chosen by validation UA."
+    interval = {"mean": 0.5, "sd": 0.1, "low": 0.4, "high": 0.6, "n": 5}
+    update_bundle(folder, metrics={"ua": interval, "wa": np.float64(0.4)}, card={"weights": sentence})
+    after = (folder / "model.safetensors").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (weights.st_mtime_ns, weights.st_ino)
+    assert load_bundle(folder).metrics == {"ua": interval, "wa": 0.4}
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "mit"  # given when it was saved
+    for words in (
+        "50.0 % | 40.0 to 60.0 (n = 5)",
+        sentence,
+        "not of these weights alone",
+        "languages: en, da",
+        "On the command line each is taken as 0",
+        'metadata={"spontaneous": 1}',
+    ):
+        assert words in card.text
+    assert "90.0 %" not in card.text
+    update_bundle(folder, metrics={"ua": 0.3})
+    assert sentence in (folder / "README.md").read_text()
+    assert {path.name for path in folder.iterdir()} == set(BUNDLE_FILES)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_update_leaves_a_card_of_your_own(tmp_path: Path, parts: Parts):
+    folder = save_bundle(tmp_path / "run" / "model", **parts(), card="# Mine\n")
+    update_bundle(tmp_path / "run", metrics={"ua": 0.3}, card={"weights": "Weights: fold a."})
+    assert (folder / "README.md").read_text() == "# Mine\n"
+    assert load_bundle(folder).metrics == {"ua": 0.3}
+    with pytest.raises(ModelFolderError, match="no such folder"):
+        update_bundle("someone/model", metrics={})
+
+
+def test_the_card_of_whole_results_says_nothing_of_weights(model_folder: Path):
+    text = (model_folder / "README.md").read_text()
+    assert "weights alone" not in text
+    assert "command line each" not in text
+
+
+def test_replacing_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def make(name: str) -> Path:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+        return tmp_path / name
+
+    target = tmp_path / "target"
+    replace_folder(make("a"), target)
+    replace_folder(str(make("b")), str(target))
+    assert (target / "content").read_text() == "b"
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    new, rename = make("c"), Path.rename
+
+    def interrupted(self: Path, other: Path) -> Path:
+        if self == new:
+            raise KeyboardInterrupt
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace_folder(new, target)
+    assert (target / "content").read_text() == "b"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c", "target"]
+
+
+def test_a_device_that_is_not_there_is_named(copy: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    devices = ["foo", "cuda:99", "meta", *([] if torch.cuda.is_available() else ["cuda"])]
+    for device in devices:
+        for source in (copy, "someone/model"):
+            with pytest.raises(GraphophoneError, match=rf"device '{device}': .*use cpu") as error:
+                Recognizer.from_pretrained(source, device=device)
+            one_line(error)
+        with pytest.raises(GraphophoneError, match=device):
+            Recognizer(load_bundle(copy), device=device)

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from graphophone.inference.bundle import Bundle, ModelFolderError, load_bundle, save_bundle
+    from graphophone.inference.bundle import Bundle, ModelFolderError, load_bundle, save_bundle, update_bundle
     from graphophone.inference.explanations import Explanation, explain
     from graphophone.inference.output import write_answers
     from graphophone.inference.recognizer import UNSURE, Recognizer
@@ -26,6 +26,7 @@ _MODULES = {
     "merge_segments": "timelines",
     "save_bundle": "bundle",
     "timeline": "timelines",
+    "update_bundle": "bundle",
     "write_answers": "output",
 }
 
@@ -42,6 +43,7 @@ __all__ = [
     "merge_segments",
     "save_bundle",
     "timeline",
+    "update_bundle",
     "write_answers",
 ]
 

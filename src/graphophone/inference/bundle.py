@@ -18,8 +18,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from graphophone.features.standardize import Standardizer
 from graphophone.graphs import build_graph
 from graphophone.inference.card import model_card, to_jsonable
 from graphophone.models import PretrainedModel, load_model
+from graphophone.models.base import usable_device
 
 FORMAT = 1
 """Number of the folder's layout; a folder with a larger number was written by a newer graphophone."""
@@ -116,7 +116,7 @@ def save_bundle(
         metrics: Results on test data such as `{"ua": Estimate or float, "wa": ...}`, fractions of one; they
             may lie under the key `test`, beside others.
         card: Text of a model card to use instead of the generated one, or fields for it: `title`, `license`,
-            `intended_use`, `limits`, `language`, `tags`.
+            `intended_use`, `limits`, `language`, `tags`, `weights`.
 
     Returns:
         The folder.
@@ -155,15 +155,59 @@ def save_bundle(
             "corpus": bundle.corpus,
             "protocol": bundle.protocol,
             "metrics": bundle.metrics,
+            "card": None if isinstance(card, str) else to_jsonable(card or {}),  # None: a text of its own
         }
-        (temporary / PIPELINE).write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", "utf-8")
+        (temporary / PIPELINE).write_text(_json_text(description), "utf-8")
         (temporary / STANDARDIZER).write_bytes(save(dict(standardizer.state_dict())))
         text = card if isinstance(card, str) else model_card(bundle, **dict(card or {}))
         (temporary / CARD).write_text(text, "utf-8")
-        _swap(temporary, folder)
+        replace_folder(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def update_bundle(
+    folder: str | Path,
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    card: Mapping[str, Any] | None = None,
+) -> None:
+    """Write other results and another card into a model folder, whose weights stay as they are.
+
+    Each of the two files is written beside the folder and moved into place. A card that was given as a text
+    to `save_bundle` is left alone.
+
+    Args:
+        folder: A model folder, or a run folder (whose `model/` is taken).
+        metrics: Results that replace the former ones, as for `save_bundle`; None keeps them.
+        card: Fields for the card, as for `save_bundle`; those given then and not now are kept.
+
+    Raises:
+        ModelFolderError: If there is no usable model, or the folder cannot be written.
+    """
+    if not Path(folder).is_dir():
+        raise ModelFolderError(f"{folder}: no such folder; give a model folder or a run folder")
+    bundle = load_bundle(folder)
+    place = resolve(folder)
+    description = _read_json(place / PIPELINE)
+    if metrics is not None:
+        bundle = replace(bundle, metrics=to_jsonable(metrics))
+        description["metrics"] = bundle.metrics
+    texts = {}
+    former = description.get("card", {})
+    if former is not None:
+        description["card"] = {**former, **to_jsonable(card or {})}
+        texts[CARD] = model_card(bundle, **description["card"])
+    texts[PIPELINE] = _json_text(description)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}-", dir=place.parent) as temporary:
+            for name, text in texts.items():
+                part = Path(temporary) / name
+                part.write_text(text, "utf-8")
+                part.replace(place / name)
+    except OSError as error:
+        raise ModelFolderError(f"{place}: cannot be written ({error.strerror or error}); check its rights") from error
 
 
 def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bundle:
@@ -180,11 +224,13 @@ def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bu
     Raises:
         ModelFolderError: If nothing is there, a file is missing or damaged, or the parts do not fit each
             other. The text names the file and what to do.
+        ModelError: If the network cannot be read, or there is no such device.
     """
+    usable_device(device)  # before anything is downloaded
     folder = resolve(source)
     description = _read_json(folder / PIPELINE)
     number = description.get("format")
-    if not isinstance(number, int):
+    if not isinstance(number, int) or isinstance(number, bool):
         raise ModelFolderError(f"{folder / PIPELINE}: has no format number; it is not a graphophone model")
     if number > FORMAT:
         raise ModelFolderError(
@@ -194,11 +240,13 @@ def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bu
     for key in ("model", "features", "graph", "labels"):
         if key not in description:
             raise ModelFolderError(f"{folder / PIPELINE}: the key {key!r} is missing; save the model again")
+    _check_types(description, folder / PIPELINE)
     try:
         pipeline = FeaturePipeline.from_dict(description["features"])
         graph = build_graph(description["graph"])
-    except (GraphophoneError, KeyError, TypeError, ValueError) as error:
-        raise ModelFolderError(f"{folder / PIPELINE}: not understood ({error}); save the model again") from error
+    except (GraphophoneError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelFolderError(f"{folder / PIPELINE}: not understood ({reason}); save the model again") from error
     try:
         standardizer = Standardizer.from_state(_read_tensors(folder / STANDARDIZER))
     except (FeatureError, TypeError, ValueError) as error:
@@ -299,6 +347,29 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def _json_text(description: Mapping[str, Any]) -> str:
+    return json.dumps(description, indent=2, allow_nan=False) + "\n"
+
+
+def _check_types(description: Mapping[str, Any], path: Path) -> None:
+    """The types of `pipeline.json`, which anybody may have edited."""
+    labels = description["labels"]
+    wanted = {"model": "a name", "labels": "a list of names"}
+    wrong = [] if isinstance(description["model"], str) else ["model"]
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        wrong.append("labels")
+    for key in ("features", "graph", "corpus", "protocol", "metrics", "card"):
+        # The last four may be absent or null.
+        if not isinstance(description.get(key) or {}, dict):
+            wrong.append(key)
+    if wrong:
+        key = wrong[0]
+        value = json.dumps(description[key])[:60]
+        raise ModelFolderError(
+            f"{path}: not understood ({key!r} is {value} and not {wanted.get(key, 'an object')}); save the model again"
+        )
+
+
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
@@ -336,18 +407,27 @@ def _replaceable(folder: Path) -> bool:
     return folder.is_dir() and {path.name for path in folder.iterdir()} <= set(BUNDLE_FILES)
 
 
-def _swap(new: Path, folder: Path) -> None:
-    """Move `new` to `folder`; a folder that is there already is moved aside first and removed last."""
+def replace_folder(new: str | Path, folder: str | Path) -> None:
+    """Move `new` to `folder`; what is there already is moved aside first and removed last.
+
+    Both must be on one file system. If the move fails or is interrupted, the former folder is put back; a
+    process that is killed between the two moves leaves it aside, beside its place, as `.<name>-old-*/<name>`.
+
+    Raises:
+        OSError: If the move is not possible.
+    """
+    new, folder = Path(new), Path(folder)
     if not folder.exists():
         new.rename(folder)
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(aside / folder.name)
+    former = aside / folder.name
     try:
+        folder.rename(former)
         new.rename(folder)
-    except OSError:
-        (aside / folder.name).rename(folder)
+    except BaseException:
+        if former.exists() and not folder.exists():
+            former.rename(folder)
+            aside.rmdir()
         raise
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(aside)
+    shutil.rmtree(aside, ignore_errors=True)

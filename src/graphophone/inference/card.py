@@ -61,6 +61,7 @@ def model_card(
     limits: Sequence[str] = (),
     language: str | Sequence[str] | None = None,
     tags: Sequence[str] = (),
+    weights: str | None = None,
 ) -> str:
     """Text of the README of a model folder.
 
@@ -72,6 +73,8 @@ def model_card(
         limits: Sentences added to those that hold for every model.
         language: Language codes of the speech, `"en"`.
         tags: More tags for the hub.
+        weights: Sentence on where these weights come from (fold, seed, training items), for a model whose
+            results are those of an evaluation over several trainings.
 
     Returns:
         Markdown with YAML front matter.
@@ -112,6 +115,7 @@ def model_card(
         'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
         'print(recognizer.process_file("one.wav"))\n```',
         "or on the command line: `graphophone predict path/to/this/folder one.wav`.",
+        _metadata(bundle.pipeline.metadata),
         _needs(bundle),
         "## Intended use",
         intended_use,
@@ -120,6 +124,7 @@ def model_card(
         "## Evaluation",
         _protocol(protocol),
         _results(scores),
+        _weights(weights, bool(scores)),
         "## Limits",
         "\n".join(f"- {limit}" for limit in (*limits, *_LIMITS)),
     ]
@@ -145,6 +150,30 @@ def _scores(metrics: Mapping[str, Any]) -> dict[str, tuple[float, tuple[float, f
     return found
 
 
+def _metadata(names: Sequence[str]) -> str:
+    """What to do about columns that cannot be heard."""
+    if not names:
+        return ""
+    given = ", ".join(f'"{name}": 1' for name in names)
+    return (
+        f"Besides the sound the model reads {_series([f'`{name}`' for name in names])}, known of each recording of its "
+        "corpus. On the command line each is taken as 0; from Python it can be given: "
+        f'`recognizer.process_file("one.wav", metadata={{{given}}})`.'
+    )
+
+
+def _weights(sentence: str | None, scores: bool) -> str:
+    """Where the weights come from, and that the results are not theirs alone."""
+    if not sentence:
+        return ""
+    if not scores:
+        return sentence
+    return (
+        f"{sentence}\n\nThe results above are those of the whole evaluation, over all its folds and seeds, and not of "
+        "these weights alone."
+    )
+
+
 def _needs(bundle: Bundle) -> str:
     """What must be installed, and under which terms."""
     if "opensmile" not in bundle.pipeline.extractor.backend():
@@ -168,12 +197,16 @@ def _data(corpus: Mapping[str, Any]) -> str:
         f"{corpus['items']:,} recordings" if isinstance(corpus.get("items"), int) else "",
         f"{corpus['hours']:.1f} hours" if isinstance(corpus.get("hours"), int | float) else "",
         f"{_count(corpus['speakers'])} speakers" if corpus.get("speakers") else "",
-        f"languages: {corpus['languages']}" if corpus.get("languages") else "",
+        f"languages: {_words(corpus['languages'])}" if corpus.get("languages") else "",
         f"licence of the data: {corpus['licence']}" if corpus.get("licence") else "",
     ]
     link = f"[{name}]({url})" if url else name
     stated = ", ".join(fact for fact in facts if fact)
     return f"{link}: {stated}." if stated else f"{link}."
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else ", ".join(map(str, value))
 
 
 def _count(value: Any) -> int:
