@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,19 @@ def test_figure(explanation: Explanation, tmp_path: Path):
         assert explanation.save(tmp_path / name, dpi=40).stat().st_size > 5000
     with pytest.raises(GraphophoneError, match=r"why\.docx"):
         explanation.save(tmp_path / "why.docx")
+    with pytest.raises(GraphophoneError, match=f"no folder {tmp_path / 'no'}"):
+        explanation.save(tmp_path / "no" / "why.png")
+    (tmp_path / "taken.png").mkdir()
+    with pytest.raises(GraphophoneError, match=f"cannot be written to {tmp_path}"):
+        explanation.save(tmp_path / "taken.png")
+
+
+def test_names_are_not_formulas(explanation: Explanation, tmp_path: Path):
+    label = r"$\worse$"
+    odd = replace(explanation, file=r"price$\bad$.wav", label=label, labels=(label, "$x_{$", "angry"))
+    odd = replace(odd, groups={r"$\frac$": 1.0})
+    assert odd.save(tmp_path / "why.png", dpi=40).stat().st_size > 5000
+    assert r"price$\bad$.wav" in "".join(text.get_text() for text in odd.plot().texts)
 
 
 def test_the_figure_marks_what_matters(explanation: Explanation):
@@ -220,6 +234,18 @@ def test_another_class_a_part_and_bad_requests(
         explain(recognizer, path, target="bored")
     with pytest.raises(audio.AudioError):
         explain(recognizer, path.with_name("gone.wav"))
+    for steps in (0, -3):
+        with pytest.raises(GraphophoneError, match="steps"):
+            explain(recognizer, path, steps=steps)
+
+
+def test_a_recording_too_long_to_explain_at_once(bundle: Bundle, write: Write, voice: Voice):
+    path = write("long.wav", voice(3))
+    recognizer = Recognizer(bundle, max_duration=2)
+    with pytest.raises(audio.AudioError, match=r"longer than 2 s.*give start and end") as error:
+        explain(recognizer, path)
+    assert "max_duration" not in str(error.value)
+    assert explain(recognizer, path, start=0.5, end=2.0, steps=1).start == 0.5
 
 
 def test_a_vector_per_recording_has_no_frames_to_explain(bundle: Bundle, voice: Voice):

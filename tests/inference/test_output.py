@@ -97,3 +97,8 @@ def test_files_and_standard_output(answers: pd.DataFrame, tmp_path: Path, capsys
     for format, target in ((None, tmp_path / "a.xlsx"), ("yaml", None), ("csv", tmp_path / "no" / "a.csv")):
         with pytest.raises(GraphophoneError):
             write_answers(answers, format, target)
+    with pytest.raises(GraphophoneError, match=f"there is no folder {tmp_path / 'no'}"):
+        write_answers(answers, output=tmp_path / "no" / "a.csv")
+    (tmp_path / "b.csv").mkdir()
+    with pytest.raises(GraphophoneError, match="cannot be written"):
+        write_answers(answers, output=tmp_path / "b.csv")

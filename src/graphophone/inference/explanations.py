@@ -149,13 +149,20 @@ class Explanation:
         """Draw and write the figure; the suffix (`.png`, `.svg`, `.pdf`) decides the format.
 
         Raises:
-            GraphophoneError: If matplotlib cannot write such a file.
+            GraphophoneError: If matplotlib cannot write such a file, or not there.
         """
+        folder = Path(path).parent
+        if not folder.is_dir():
+            raise GraphophoneError(f"{path}: there is no folder {folder}; make it first")
         figure = self.plot(edges=edges)
         try:
             figure.savefig(path, dpi=dpi)
         except ValueError as error:
             raise GraphophoneError(f"{path}: {str(error).splitlines()[0]}; use .png, .svg or .pdf") from error
+        except OSError as error:
+            raise GraphophoneError(
+                f"{path}: cannot be written to {folder} ({error.strerror or error}); choose another place"
+            ) from error
         return Path(path)
 
 
@@ -188,19 +195,18 @@ def explain(
 
     Raises:
         AudioError: If the file cannot be used.
-        GraphophoneError: If `target` is not a class of the model or the features are not frames.
+        GraphophoneError: If `target` is not a class of the model, `steps` is below 1, or the features are not
+            frames.
     """
+    if steps < 1:
+        raise GraphophoneError(f"steps: {steps} points make no integral; give at least 1, 32 for example")
     bundle = recognizer.bundle
     labels = bundle.labels
     if target is not None and target not in labels:
         raise GraphophoneError(f"target {target!r} is not a class of this model; use one of {', '.join(labels)}")
     if bundle.pipeline.hop is None:
         raise GraphophoneError("explain: the features are one vector per recording and have no frames to show")
-    waveform = (
-        source
-        if isinstance(source, audio.Waveform)
-        else audio.load(source, rate=bundle.pipeline.rate, start=start, end=end, max_duration=recognizer.max_duration)
-    )
+    waveform = source if isinstance(source, audio.Waveform) else _load(recognizer, source, start, end)
     frames = bundle.pipeline(waveform.signal, waveform.rate, metadata)
     graph = recognizer.graph_of(frames)
     x, edge_index = graph.x.to(recognizer.device), graph.edge_index.to(recognizer.device)
@@ -242,6 +248,17 @@ def explain(
         rate=waveform.rate,
         start=start or 0.0,
     )
+
+
+def _load(recognizer: Recognizer, path: str | Path, start: float | None, end: float | None) -> audio.Waveform:
+    longest = recognizer.max_duration
+    try:
+        return audio.load(path, rate=recognizer.bundle.pipeline.rate, start=start, end=end, max_duration=longest)
+    except audio.AudioError as error:
+        if error.reason != "too long":
+            raise
+        text = f"longer than {longest:g} s, too long for one explanation; give start and end, or cut it into parts"
+        raise audio.AudioError(error.path, "too long", text) from None
 
 
 def column_groups(columns: tuple[str, ...]) -> dict[str, list[int]]:

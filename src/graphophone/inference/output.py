@@ -136,7 +136,12 @@ def write_answers(frame: pd.DataFrame, format: str | None = None, output: str | 
     if output is None:
         sys.stdout.write(text)
         return
+    folder = Path(output).parent
+    if not folder.is_dir():
+        raise GraphophoneError(f"{output}: there is no folder {folder}; make it first")
     try:
         Path(output).write_text(text, "utf-8")
     except OSError as error:
-        raise GraphophoneError(f"{output}: cannot be written ({error.strerror}); choose another place") from error
+        raise GraphophoneError(
+            f"{output}: cannot be written ({error.strerror or error}); choose another place"
+        ) from error

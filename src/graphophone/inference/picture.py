@@ -60,7 +60,16 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
     verdict = f"{explanation.label}, probability {_probability(explanation.probability)}"
     if explanation.label != likeliest:
         verdict += f"  (the model says {likeliest})"
-    figure.suptitle(f"{verdict}\n", x=0.012, ha="left", fontsize=15, fontweight="bold", color=_INK, linespacing=1.1)
+    figure.suptitle(
+        f"{verdict}\n",
+        x=0.012,
+        ha="left",
+        fontsize=15,
+        fontweight="bold",
+        color=_INK,
+        linespacing=1.1,
+        parse_math=False,
+    )
     figure.text(
         0.012,
         0.945,
@@ -73,6 +82,7 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
         va="top",
         fontsize=9.5,
         color=_MUTED,
+        parse_math=False,  # the file may be called `price$.wav`
     )
     return figure
 
@@ -224,6 +234,7 @@ def _draw_groups(axes: Axes, explanation: Explanation) -> None:
 
 def _bars(axes: Axes, names: list[str], values: np.ndarray, colors: list[str], texts: list[str]) -> None:
     bars = axes.barh(names, values, color=colors, height=0.68)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.bar_label(bars, labels=[text.replace("-", "−") for text in texts], padding=3, fontsize=8.5, color=_INK)
     axes.invert_yaxis()
     axes.set_xticks([])
