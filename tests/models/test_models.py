@@ -172,7 +172,10 @@ class TestBadFolders:
         (folder / "config.json").write_text('{"model_name": "gnl"}')
         self.refused(folder, "unknown model 'gnl'")
 
-    @pytest.mark.parametrize("change", [{"widht": 3}, {"in_channels": None}, {"pooling": "maen"}, {"norm": "b"}])
+    @pytest.mark.parametrize(
+        "change",
+        [{"widht": 3}, {"in_channels": None}, {"in_channels": -1}, {"widths": 5}, {"pooling": "maen"}, {"norm": "b"}],
+    )
     def test_config_that_does_not_fit(self, folder: Path, change: dict[str, object]) -> None:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, **change}))
@@ -232,3 +235,11 @@ def test_saving_over_an_old_model_replaces_it(tmp_path: Path) -> None:
 def test_options_replace_saved_ones(tmp_path: Path) -> None:
     create("glnn").save_pretrained(tmp_path)
     assert load_model(tmp_path, dropout=0.25).dropout.p == 0.25
+
+
+@pytest.mark.parametrize("device", ["foo", "cuda:99", "meta"])
+def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
+    create("glnn").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"device '{device}': not found here; use cpu") as caught:
+        load_model(tmp_path, map_location=device)
+    assert "\n" not in str(caught.value)
