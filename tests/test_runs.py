@@ -75,6 +75,15 @@ def test_the_model_folder_alone_predicts_as_the_run_did(finished, tones):
     np.testing.assert_allclose(answers["p_low"], told["p_low"], atol=1e-5)
 
 
+def test_the_model_card_speaks_of_the_whole_evaluation(finished):
+    card = (finished.model / "README.md").read_text("utf-8")
+    best = max(finished.metrics["folds"], key=lambda fold: fold["validation"]["ua"])
+    assert f"Weights: {best['fold']}, seed 0, trained on 16 of the items, the one of 4 trainings" in card
+    described = json.loads((finished.model / "pipeline.json").read_text("utf-8"))
+    assert described["metrics"]["ua"]["mean"] == pytest.approx(finished.metrics["ua"]["mean"])
+    assert not list(finished.folder.glob("*.tmp"))
+
+
 def test_a_finished_run_is_not_trained_again(finished, tone_recipe, monkeypatch):
     monkeypatch.setattr(runs.Trainer, "fit", None)
     again = quietly(tone_recipe, finished.folder.parent)

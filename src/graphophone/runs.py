@@ -47,7 +47,7 @@ from graphophone.evaluation.statistics import interval
 from graphophone.features import FeatureCache, FeaturePipeline, FeatureSet, Standardizer, create_extractor
 from graphophone.features.speed import SpeedPerturbed
 from graphophone.graphs import create_graph
-from graphophone.inference.bundle import save_bundle
+from graphophone.inference.bundle import replace_folder, save_bundle, update_bundle
 from graphophone.models import create_model
 from graphophone.recipes import Recipe, load_recipe
 from graphophone.tasks import TASKS
@@ -814,8 +814,17 @@ def evaluate(folder: str | Path) -> Run:
     metrics["complete"] = len(whole) == len(described["seeds"])
     metrics["whole_seeds"] = whole
     write_json(folder / "metrics.json", metrics)
-    best, _ = max(jobs, key=lambda item: item[1]["validation"]["ua"])
+    best, job = max(jobs, key=lambda item: item[1]["validation"]["ua"])
     _publish(best / "model", folder / "model")
+    # The card speaks of the evaluation as a whole: one fold's test result would be a lucky or an unlucky one.
+    update_bundle(
+        folder / "model",
+        metrics={name: metrics[name] for name in ("ua", "wa", "weighted_f1", "macro_f1", "ece")},
+        card={
+            "weights": f"Weights: {job['fold']}, seed {job['seed']}, trained on {job['items']['train']} of the items, "
+            f"the one of {len(jobs)} trainings with the best validation UA ({100 * job['validation']['ua']:.1f} %)."
+        },
+    )
     if metrics["complete"] and not described["finished"]:
         described["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / "run.json", described)
@@ -824,9 +833,7 @@ def evaluate(folder: str | Path) -> Run:
 
 
 def _publish(source: Path, target: Path) -> None:
-    """Copy a model folder into place; a reader never sees half of it."""
+    """Copy a model folder into place."""
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     shutil.copytree(source, temporary)
-    if target.exists():
-        shutil.rmtree(target)
-    temporary.rename(target)
+    replace_folder(temporary, target)
