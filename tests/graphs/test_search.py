@@ -156,7 +156,7 @@ def test_threads_do_not_matter() -> None:
 def test_batches_hold_every_graph_once_and_waste_little() -> None:
     sizes = [370, 365, 93, 1, 371, 5000, 90, 94, 0, 3, 2]
     graphs = list(zip(sizes, itertools.count(), strict=False))
-    made = list(_batches(graphs, alone=768, room=2**18))
+    made = list(_batches(graphs, room=2**18))
     assert sorted(pair for begins, widths in made for pair in zip(widths, begins, strict=True)) == sorted(graphs)
     for begins, widths in made:
         assert len(begins) == 1 or max(widths) ** 2 * len(widths) <= 2**18

@@ -55,7 +55,7 @@ def create_graph(name: str, **config: Any) -> GraphBuilder:
 
     Example:
         >>> create_graph("cycle_topk", k=5)
-        CycleTopK(k=5, include_self=False, features=None, block=1048576)
+        CycleTopK(k=5, include_self=False, features=None, block=4194304)
     """
     return GRAPHS.create(name, **config)
 

@@ -23,12 +23,14 @@ from torch import Tensor
 from graphophone.graphs import tiles
 from graphophone.graphs.space import COSINE_GRID, Space
 
-# Similarities held at once: a tile of 1024 x 1024 single-precision numbers is 4 MiB and stays in the cache.
-BLOCK = 2**20
-# Graphs of more nodes than this are searched alone, smaller ones are padded to share a batch.
-ALONE = 768
+# Similarities held at once: those of one graph of 2048 nodes, 16 MiB in single precision.
+BLOCK = 2**22
+# Tiles of larger graphs, and batches of smaller ones: 4 MiB stay in the cache.
+TILE = 1024
 # Graphs of at most so many nodes are compared in double precision at once: settling would cost more.
 DOUBLE = 128
+# For graphs of more nodes than this it is worth while to compute one half of the matrix and mirror it.
+HALVED = 512
 
 
 def nearest_edges(space: Space, k: int, *, include_self: bool = False, block: int = BLOCK) -> Tensor:
@@ -84,13 +86,14 @@ class _Search:
             (larger if size - (not self.include_self) > self.k else tiny).append((size, begin))
         if tiny:
             self._take_all(tiny)
-        side = max(math.isqrt(self.block) // tiles.ALIGNMENT * tiles.ALIGNMENT, tiles.smallest_side(self.k))
-        alone = min(side, max(ALONE, tiles.smallest_side(self.k)))
-        for begins, sizes in _batches(larger, alone, max(self.block, side**2)):
-            if sizes[0] <= alone:
+        least = tiles.smallest_side(self.k)
+        side = max(math.isqrt(self.block) // tiles.ALIGNMENT * tiles.ALIGNMENT, least)
+        tile = max(min(side, TILE), least)
+        for begins, sizes in _batches(larger, tile**2):
+            if sizes[0] <= side:
                 self._search_padded(begins, sizes)
             elif self.found.is_cpu:
-                self._search_tiles(begins[0], sizes[0], side)
+                self._search_tiles(begins[0], sizes[0], tile)
             else:
                 self._search_rows(begins[0], sizes[0])
 
@@ -120,7 +123,12 @@ class _Search:
         else:
             queries, keys, slack = space.single
             slack = slack if isinstance(slack, float) else slack[nodes]
-            scores = tiles.product(queries[nodes].view(shape), keys[nodes].view(shape))
+            queries, keys = queries[nodes].view(shape), keys[nodes].view(shape)
+            if len(sizes) == 1 and width > HALVED and self.found.is_cpu:
+                scores = torch.empty(1, width, width, device=device)
+                tiles.symmetric_product(queries[0], keys[0], out=scores[0])
+            else:
+                scores = tiles.product(queries, keys)
         if real is not None:
             graph, pad = (~real).nonzero(as_tuple=True)
             scores[graph, pad] = -torch.inf
@@ -162,9 +170,6 @@ class _Search:
         """Search one large graph in square tiles, each pair of nodes once."""
         space, k = self.space, self.k
         part = slice(begin, begin + size)
-        # Two parts at least, for the saving that symmetry brings.
-        side = min(side, -(-size // (2 * tiles.ALIGNMENT)) * tiles.ALIGNMENT)
-        side = max(side, tiles.smallest_side(k))
         queries, keys, slack = space.single
         slack = slack if isinstance(slack, float) else slack[part]
         search = tiles.TiledSearch(queries[part], keys[part], k, include_self=self.include_self, side=side, slack=slack)
@@ -283,7 +288,7 @@ def threshold_edges(space: Space, least: float, *, self_loops: bool = False, blo
     queries, keys, slack = space.single
     own = torch.inf if self_loops else -torch.inf
     parts = []
-    for begins, sizes in _batches(graphs, min(ALONE, math.isqrt(block)), block):
+    for begins, sizes in _batches(graphs, min(block, TILE**2)):
         if len(begins) > 1:
             nodes, _, real = _pad(begins, sizes, sizes[0], device)
             nodes = nodes.view(len(sizes), -1)
@@ -332,13 +337,12 @@ def _reaching(
     return edge_index[:, keep]
 
 
-def _batches(graphs: list[tuple[int, int]], alone: int, room: int) -> Iterator[tuple[list[int], list[int]]]:
+def _batches(graphs: list[tuple[int, int]], room: int) -> Iterator[tuple[list[int], list[int]]]:
     """Graphs to be searched together, padded to the largest of them.
 
     Args:
         graphs: Size and first node of each.
-        alone: Graphs of more nodes than this come alone.
-        room: Similarities that a padded batch may have.
+        room: Similarities that the graphs of a batch may have; a graph that needs more comes alone.
 
     Yields:
         First nodes, and sizes, largest first.
@@ -347,9 +351,8 @@ def _batches(graphs: list[tuple[int, int]], alone: int, room: int) -> Iterator[t
     while graphs:
         size, begin = graphs.pop()
         begins, sizes = [begin], [size]
-        most = room // size**2 if size <= alone else 1
         # Sizes nearly the same waste little.
-        while graphs and len(begins) < most and graphs[-1][0] >= 0.8 * size - 8:
+        while graphs and (len(begins) + 1) * size**2 <= room and graphs[-1][0] >= 0.8 * size - 8:
             next_size, begin = graphs.pop()
             begins.append(begin)
             sizes.append(next_size)

@@ -47,6 +47,23 @@ def product(queries: Tensor, keys: Tensor, out: Tensor | None = None) -> Tensor:
     return torch.matmul(queries, keys.mT, out=out)
 
 
+def symmetric_product(queries: Tensor, keys: Tensor, out: Tensor) -> None:
+    """`queries @ keys.T`, of which one half is computed and the other mirrored.
+
+    Args:
+        queries: [nodes, dims] float32
+        keys: The product is symmetric up to rounding. [nodes, dims] float32
+        out: Overwritten. [nodes, nodes]
+    """
+    nodes = len(queries)
+    step = 128 if nodes <= 1024 else 256
+    for begin in range(0, nodes, step):
+        end = begin + step
+        product(queries[begin:end], keys[begin:], out=out[begin:end, begin:])
+        if end < nodes:
+            out[end:, begin:end] = out[begin:end, end:].T
+
+
 def smallest_side(k: int) -> int:
     """The smallest side of a tile that leaves enough groups to choose `k` columns from."""
     return -(-4 * (k + SPARE) // ALIGNMENT) * ALIGNMENT
@@ -298,9 +315,13 @@ class TiledSearch:
         side, tile = self.side, self._tile
         queries = self.queries[row * side : (row + 1) * side]
         keys = self.keys[column * side : (column + 1) * side]
-        product(queries, keys, out=tile[: len(queries), : len(keys)])
-        if row == column and not self.include_self:
-            tile.diagonal().fill_(-torch.inf)
+        filled = tile[: len(queries), : len(keys)]
+        if row != column:
+            product(queries, keys, out=filled)
+        else:
+            symmetric_product(queries, keys, out=filled)
+            if not self.include_self:
+                tile.diagonal().fill_(-torch.inf)
         if len(keys) < side:
             tile[:, len(keys) :] = -torch.inf
             tile[len(queries) :] = -torch.inf
