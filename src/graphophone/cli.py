@@ -317,9 +317,10 @@ def run_sweep(options: argparse.Namespace) -> int:
     varied: dict[str, list[str]] = {}
     for words in options.vary:
         key, equals, values = words.partition("=")
-        if not equals or not all(values.split(",")):
+        parts = re.split(r",(?![^\[]*\])", values)  # a comma within [...] belongs to a list
+        if not equals or not all(parts):
             options.parser.error(f"--vary takes KEY=A,B,...; not {words!r}")
-        varied[key] = values.split(",")
+        varied[key] = parts
     base = options.name or load_recipe(options.recipe, options.overrides).name
     recipes = []
     for values in itertools.product(*varied.values()):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
+from torch_geometric.nn import global_mean_pool
 
 from graphophone import audio
 from graphophone.errors import GraphophoneError
@@ -277,3 +278,17 @@ def test_a_real_recording(data_root: Path, tmp_path: Path, parts: Parts):
     found = explain(recognizer, files[0])
     assert abs(found.gap) < 0.05 * abs(found.evidence - found.baseline) + 1e-3
     assert found.save(tmp_path / "why.png").stat().st_size > 50_000
+
+
+def test_a_model_that_ignores_the_edges_owes_them_nothing(graph: Data):
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(graph.x.shape[1], 3)
+
+        def forward(self, x, edge_index, batch, batch_size, edge_weight=None):
+            return self.linear(global_mean_pool(x, batch, batch_size))
+
+    scores, full, none = edge_contributions(Mean(), graph.x, graph.edge_index, 1, steps=4)
+    assert (scores == 0).all()
+    assert full == none

@@ -352,8 +352,9 @@ def _integrate(
             shape = (-1, *[1] * end.ndim)
             inputs = (origin + alpha.view(shape) * difference).detach().requires_grad_(True)
             outputs = run(inputs, len(alpha))
-            (found,) = torch.autograd.grad((outputs * weight).sum(), inputs)
-            gradient += found.sum(dim=0)
+            (found,) = torch.autograd.grad((outputs * weight).sum(), inputs, allow_unused=True)
+            if found is not None:  # a model that does not look at what is varied owes nothing to it
+                gradient += found.sum(dim=0)
         with torch.no_grad():
             at_end, at_origin = (float(run(point[None], 1)) for point in (end, origin))
     return gradient * difference, at_end, at_origin
