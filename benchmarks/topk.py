@@ -25,12 +25,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import functools
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -86,6 +86,8 @@ def with_sklearn(x: Tensor, k: int) -> Tensor:
 
 
 def clip_by_clip(build: Callable[[Tensor, int], Tensor], x: Tensor, sizes: list[int], k: int) -> Tensor:
+    if len(sizes) == 1:
+        return build(x, k)
     edges, begin = [], 0
     for clip in x.split(sizes):
         edges.append(build(clip, k) + begin)
@@ -197,13 +199,10 @@ def main() -> None:
                     x = torch.cat([recording(n, dims, kind, generator) for n in sizes])
                     ptr = torch.tensor([0, *sizes]).cumsum(0) if len(sizes) > 1 else None
                     sides: dict[str, Callable[[], Tensor]] = {
-                        "ours": functools.partial(topk_similarity, x, options.k, ptr=ptr)
+                        "ours": partial(topk_similarity, x, options.k, ptr=ptr),
+                        "faiss": partial(clip_by_clip, with_faiss, x, sizes, options.k),
+                        "sklearn": partial(clip_by_clip, with_sklearn, x, sizes, options.k),
                     }
-                    for name, peer in (("faiss", with_faiss), ("sklearn", with_sklearn)):
-                        if len(sizes) == 1:
-                            sides[name] = functools.partial(peer, x, options.k)
-                        else:
-                            sides[name] = functools.partial(clip_by_clip, peer, x, sizes, options.k)
                     found = {side: call() for side, call in sides.items()}
                     ties = max(
                         assert_same_neighbors(x, found["ours"], found[side], options.k) for side in ("faiss", "sklearn")

@@ -11,8 +11,8 @@ from graphophone.graphs.tiles import (
     ALIGNMENT,
     SPARE,
     TiledSearch,
+    best_places,
     group_size,
-    highest_of_rows,
     smallest_side,
     top_anywhere,
     top_of_rows,
@@ -89,9 +89,12 @@ def test_padding_is_not_reported_as_open() -> None:
 
 
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(0, 99), st.integers(0, 1))
-def test_highest_of_rows_takes_the_first_of_equals(width: int, k: int, seed: int, decimals: int) -> None:
-    scores = symmetric(2, width, seed, decimals).double()
-    assert torch.equal(highest_of_rows(scores, min(k, width)), true_top(scores, min(k, width)))
+def test_of_equals_the_first_are_taken(width: int, k: int, seed: int, decimals: int) -> None:
+    scores = symmetric(2, width, seed, decimals)
+    k = min(k, width)
+    places, lowest = best_places(scores.view(-1, width).numpy(), k)
+    assert torch.equal(torch.from_numpy(places % width).view(-1, k), true_top(scores, k))
+    assert torch.equal(torch.from_numpy(lowest), scores.view(-1, width).topk(k).values[:, -1])
 
 
 @given(st.integers(1, 5000), st.integers(1, 300))
