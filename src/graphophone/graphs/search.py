@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from graphophone.graphs import tiles
-from graphophone.graphs.space import COSINE_GRID, Space
+from graphophone.graphs.space import COSINE_GRID, EPSILON, LARGEST, Space
 
 # Similarities held at once: those of one graph of 2048 nodes, 16 MiB in single precision.
 BLOCK = 2**22
 # Tiles of larger graphs, and batches of smaller ones: 4 MiB stay in the cache.
 TILE = 1024
-# Graphs of at most so many nodes are compared in double precision at once: settling would cost more.
-DOUBLE = 128
+# One graph with at most so many similarities is compared in double precision at once: settling would cost more.
+DOUBLE = 2**14
 # For graphs of more nodes than this it is worth while to compute one half of the matrix and mirror it.
 HALVED = 512
 
@@ -48,13 +48,46 @@ def nearest_edges(space: Space, k: int, *, include_self: bool = False, block: in
     Returns:
         `edge_index`, sorted by target, then source. [2, edges] int64
     """
-    nodes = len(space.x)
-    edge_index = torch.empty(2, nodes, k, dtype=torch.int64, device=space.x.device)
-    edge_index[1] = torch.arange(nodes, device=space.x.device)[:, None]
+    nodes, device = len(space.x), space.x.device
+    edge_index = torch.empty(2, nodes, k, dtype=torch.int64, device=device)
+    edge_index[1] = torch.arange(nodes, device=device)[:, None]
     search = _Search(space, k, include_self, block, edge_index[0])
     search.run(space.limits)
     edge_index = edge_index.view(2, -1)
     return edge_index[:, edge_index[0] >= 0] if search.incomplete else edge_index
+
+
+def nearest_of_few(x: Tensor, k: int, *, include_self: bool = False) -> Tensor | None:
+    """`nearest_edges` by cosine for one small graph on the CPU, in as few steps as can be.
+
+    Where nodes are few, the number of calls decides. So all is compared in double precision at once, which leaves
+    nothing to settle.
+
+    Args:
+        x: Node features. [nodes, dims]
+        k: Neighbors wanted.
+        include_self: Whether a node is a candidate for its own neighbor.
+
+    Returns:
+        `edge_index`. [2, nodes * k] int64. None where this is not the way: many nodes, no more than `k` candidates,
+        another device, features that must be refused.
+    """
+    nodes = len(x)
+    if nodes**2 > DOUBLE or k + (not include_self) > nodes or not x.is_cpu or x.dim() != 2 or x.is_complex():
+        return None
+    rows = x.detach().double().numpy()
+    norm = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    if not norm.sum() < LARGEST:
+        return None
+    unit = torch.from_numpy(rows / np.maximum(norm, EPSILON)[:, None])
+    scores = tiles.product(unit, unit).numpy()
+    np.rint(np.multiply(scores, 1 / COSINE_GRID, out=scores), out=scores)
+    if not include_self:
+        scores.reshape(-1)[:: nodes + 1] = -np.inf
+    edge_index = np.empty((2, nodes, k), dtype=np.int64)
+    np.remainder(tiles.best_places(scores, k)[0].reshape(nodes, k), nodes, out=edge_index[0])
+    edge_index[1] = np.arange(nodes)[:, None]
+    return torch.from_numpy(edge_index).view(2, -1)
 
 
 @dataclass
@@ -112,35 +145,27 @@ class _Search:
     def _search_padded(self, begins: list[int], sizes: list[int]) -> None:
         """Search graphs of similar size together, padded to the largest."""
         space, device, k = self.space, self.found.device, self.k
-        double = sizes[0] <= DOUBLE and self.found.is_cpu
-        group = 1 if double else tiles.group_size(sizes[0], k)
+        group = tiles.group_size(sizes[0], k)
         width = -(-sizes[0] // group) * group
         nodes, first, real = _pad(begins, sizes, width, device)
         shape = (len(sizes), width, -1)
-        if double:
-            queries = space.exact(nodes).view(shape)
-            scores = space.scores(queries, queries)
+        queries, keys, slack = space.single
+        slack = slack if isinstance(slack, float) else slack[nodes]
+        queries, keys = queries[nodes].view(shape), keys[nodes].view(shape)
+        if len(sizes) == 1 and width > HALVED and self.found.is_cpu:
+            scores = torch.empty(1, width, width)
+            tiles.symmetric_product(queries[0], keys[0], out=scores[0])
         else:
-            queries, keys, slack = space.single
-            slack = slack if isinstance(slack, float) else slack[nodes]
-            queries, keys = queries[nodes].view(shape), keys[nodes].view(shape)
-            if len(sizes) == 1 and width > HALVED and self.found.is_cpu:
-                scores = torch.empty(1, width, width, device=device)
-                tiles.symmetric_product(queries[0], keys[0], out=scores[0])
-            else:
-                scores = tiles.product(queries, keys)
+            scores = tiles.product(queries, keys)
         if real is not None:
             graph, pad = (~real).nonzero(as_tuple=True)
             scores[graph, pad] = -torch.inf
             scores[graph, :, pad] = -torch.inf
         if not self.include_self:
             scores.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
-        if double:
-            columns = tiles.highest_of_rows(scores, k)
-        else:
-            columns, unsure = tiles.top_of_rows(scores, k, group, slack, None if real is None else real.view(-1))
-            if unsure is not None:
-                self._settle_padded(begins, sizes, unsure, columns)
+        columns, unsure = tiles.top_of_rows(scores, k, group, slack, None if real is None else real.view(-1))
+        if unsure is not None:
+            self._settle_padded(begins, sizes, unsure, columns)
         columns += first
         if real is None:
             self.found[nodes] = columns

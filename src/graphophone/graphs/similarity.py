@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from graphophone.graphs.base import GraphBuilder, features_of, require
-from graphophone.graphs.search import BLOCK, nearest_edges, threshold_edges
+from graphophone.graphs.search import BLOCK, nearest_edges, nearest_of_few, threshold_edges
 from graphophone.graphs.space import Space
 
 
@@ -42,6 +42,10 @@ def topk_similarity(
                 [0, 1, 2]])
     """
     limits = [0, len(x)] if ptr is None else ptr.tolist()
+    if len(limits) == 2 and features is None:
+        edge_index = nearest_of_few(x, k, include_self=include_self)
+        if edge_index is not None:
+            return edge_index
     return nearest_edges(Space(x, limits, "cosine", features), k, include_self=include_self, block=block)
 
 

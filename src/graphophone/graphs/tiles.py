@@ -130,7 +130,7 @@ def top_of_rows(
     if not len(rows):
         return columns, None
     some = numbers[rows]
-    places, lowest = _best(some, count)
+    places, lowest = best_places(some, count)
     candidates = _columns(rows[places // held] * held + places % held, hits, width, group).reshape(-1, count)
     passed = lowest if count < held else np.full_like(lowest, -np.inf)
     if rest is not None:
@@ -138,21 +138,6 @@ def top_of_rows(
     crowded = passed >= last[rows] - (near if isinstance(near, float) else near[rows])
     any_score = some.reshape(-1)[places].reshape(-1, count) > -np.inf
     return columns, Open(*(torch.from_numpy(array) for array in (rows, candidates, any_score, crowded)))
-
-
-def highest_of_rows(scores: Tensor, k: int) -> Tensor:
-    """Columns of the `k` highest scores of each row, ascending; of equal scores, the first.
-
-    Args:
-        scores: [batch, rows, columns]
-        k: Columns wanted.
-
-    Returns:
-        [batch * rows, k] int64
-    """
-    columns = scores.shape[-1]
-    places, _ = _best(scores.view(-1, columns).numpy(), k)
-    return torch.from_numpy(places % columns).view(-1, k)
 
 
 def top_anywhere(
@@ -211,7 +196,7 @@ def _best_groups(
     groups = columns // group
     # Maxima along a middle axis are vectorised, along the last they are not: hence the transpose.
     maxima = transposed.view(batch, groups, group, rows).amax(2).mT.contiguous().view(-1, groups).numpy()
-    hits, rest = _best(maxima, count)
+    hits, rest = best_places(maxima, count)
     return scores.view(-1, group).numpy().take(hits, axis=0).reshape(-1, count * group), hits, rest
 
 
@@ -222,7 +207,7 @@ def _columns(places: Indices, hits: Indices | None, width: int, group: int) -> I
     return hits[places // group] % (width // group) * group + places % group
 
 
-def _best(numbers: Floats, count: int) -> tuple[Indices, Floats]:
+def best_places(numbers: NDArray[Any], count: int) -> tuple[Indices, NDArray[Any]]:
     """Flat places of the `count` highest numbers of each row, ascending, and the lowest of those numbers.
 
     Of equal numbers, the first are taken.
@@ -337,7 +322,7 @@ class TiledSearch:
         """Pool the best columns of every row of a tile, whatever the bar, and return their scores."""
         count = self.k + SPARE
         numbers, hits, rest = _best_groups(scores[None], transposed[None], count, self.group)
-        places, lowest = _best(numbers, count)
+        places, lowest = best_places(numbers, count)
         columns = _columns(places, hits, self.side, self.group)
         highest = numbers.reshape(-1)[places]
         span = slice(part * self.side, (part + 1) * self.side)
