@@ -26,6 +26,7 @@ from graphophone.graphs import (
     create_graph,
     list_graphs,
 )
+from graphophone.graphs.base import threads_for
 
 BUILDERS = [
     Line(),
@@ -197,3 +198,20 @@ def test_empty_batches_and_graphs() -> None:
         built = builder(batch)
         assert built[0].num_edges == 0
         assert torch.equal(built[1].edge_index, builder(graphs([3])[0]).edge_index)
+
+
+def test_small_work_is_done_by_one_thread_and_large_work_by_all() -> None:
+    torch.set_num_threads(2)
+    try:
+        with threads_for(1000):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with threads_for(10**12):
+            assert torch.get_num_threads() == 2
+        with pytest.raises(GraphError), threads_for(1000):
+            TopKSimilarity(0)
+        assert torch.get_num_threads() == 2
+        CycleTopK()(Data(x=torch.randn(50, 4)))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)

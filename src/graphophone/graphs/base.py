@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +15,8 @@ from torch_geometric.transforms import BaseTransform
 
 from graphophone.errors import GraphophoneError
 
+# What one thread does in about three milliseconds.
+SMALL_WORK = 10**8
 _EDGE_VALUES = ("edge_attr", "edge_weight")
 
 
@@ -110,6 +114,27 @@ def graph_pointers(data: Data) -> Tensor:
         raise GraphError("data.batch is not ascending: put the nodes of each graph together, in the order of graphs")
     counts = torch.bincount(batch)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+@contextmanager
+def threads_for(work: int) -> Iterator[None]:
+    """One thread for small work, in the block under it: all that there are for large work.
+
+    Small graphs are built in a millisecond or so, by many short operations. To share each of them out among threads
+    gains little on an idle machine; on a busy one, every operation waits for the thread that is not running.
+
+    Args:
+        work: Number of multiplications and additions.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1 or work > SMALL_WORK:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def require(condition: bool, message: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from graphophone.graphs.base import GraphBuilder, features_of, require
+from graphophone.graphs.base import GraphBuilder, features_of, require, threads_for
 from graphophone.graphs.search import BLOCK, nearest_edges, nearest_of_few, threshold_edges
 from graphophone.graphs.space import Space
 
@@ -42,11 +44,12 @@ def topk_similarity(
                 [0, 1, 2]])
     """
     limits = [0, len(x)] if ptr is None else ptr.tolist()
-    if len(limits) == 2 and features is None:
-        edge_index = nearest_of_few(x, k, include_self=include_self)
-        if edge_index is not None:
-            return edge_index
-    return nearest_edges(Space(x, limits, "cosine", features), k, include_self=include_self, block=block)
+    with threads_for(_work(x, limits)):
+        if len(limits) == 2 and features is None:
+            edge_index = nearest_of_few(x, k, include_self=include_self)
+            if edge_index is not None:
+                return edge_index
+        return nearest_edges(Space(x, limits, "cosine", features), k, include_self=include_self, block=block)
 
 
 def knn(
@@ -64,7 +67,8 @@ def knn(
     `topk_similarity`.
     """
     limits = [0, len(x)] if ptr is None else ptr.tolist()
-    return nearest_edges(Space(x, limits, "euclidean", features), k, include_self=include_self, block=block)
+    with threads_for(_work(x, limits)):
+        return nearest_edges(Space(x, limits, "euclidean", features), k, include_self=include_self, block=block)
 
 
 def cosine_threshold(
@@ -93,8 +97,13 @@ def cosine_threshold(
         GraphError: If `x` is not a matrix or holds a number that is not finite.
     """
     limits = [0, len(x)] if ptr is None else ptr.tolist()
-    space = Space(x, limits, "cosine", features)
-    return threshold_edges(space, tau, self_loops=self_loops, block=block)
+    with threads_for(_work(x, limits)):
+        return threshold_edges(Space(x, limits, "cosine", features), tau, self_loops=self_loops, block=block)
+
+
+def _work(x: Tensor, limits: Sequence[int]) -> int:
+    """Multiplications that comparing all nodes of each graph takes."""
+    return sum((end - begin) ** 2 for begin, end in itertools.pairwise(limits)) * x.shape[-1]
 
 
 class _Nearest(GraphBuilder):
