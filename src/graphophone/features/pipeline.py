@@ -81,7 +81,7 @@ def average_windows(frames: np.ndarray, window: float, phase: float = 0.0) -> np
 
 
 class FeaturePipeline:
-    """From a signal to the matrix a model sees: extractor, decimation, metadata columns.
+    """From a signal to the matrix a model sees: extractor, decimation, metadata columns, a fixed number of rows.
 
     An utterance-level extractor gives a matrix of one row, `[1, dims]`: a graph of one node.
 
@@ -93,6 +93,11 @@ class FeaturePipeline:
             beside where it is. A recording's own mean needs no other recording and no speaker.
         metadata: Numeric corpus columns to append to every frame, for example ``("spontaneous",)``. Where an
             item has no value (no such column, empty, NaN) it is 0.
+        frames: Rows that every matrix has, for networks that read a spectrogram as a picture: longer ones keep
+            their first rows, shorter ones get rows of ``pad_value`` at their end. 0 leaves the number as it is.
+        pad_value: What these rows hold in the acoustic columns (metadata columns go on), before standardisation.
+            0 on log-mel energies, as published audio models pad, is not silence but lies about one deviation above
+            the mean of AudioSet; silence is ``-15.94``, the floor of the filter bank.
 
     Attributes:
         columns: Names of the columns, acoustic ones first.
@@ -102,8 +107,8 @@ class FeaturePipeline:
 
     Shapes:
         - **signal:** `[samples]`
-        - **output:** `[ceil(frames / decimate), acoustic_dims + len(metadata)]` float32, where ``acoustic_dims``
-          is the extractor's number of columns, twice that with ``relative``
+        - **output:** `[ceil(frames / decimate), acoustic_dims + len(metadata)]` float32 (with ``frames`` exactly
+          so many rows), where ``acoustic_dims`` is the extractor's number of columns, twice that with ``relative``
     """
 
     def __init__(
@@ -114,6 +119,8 @@ class FeaturePipeline:
         decimate_mode: DecimateMode = "mean",
         relative: bool = False,
         metadata: Sequence[str] = (),
+        frames: int = 0,
+        pad_value: float = 0.0,
     ) -> None:
         if isinstance(metadata, str):
             metadata = (metadata,)
@@ -127,11 +134,21 @@ class FeaturePipeline:
             )
         if len(set(metadata)) != len(metadata):
             raise FeatureError(f"metadata: a column is named twice in {list(metadata)}")
+        if not isinstance(frames, int) or isinstance(frames, bool) or frames < 0:
+            raise FeatureError(f"frames: expected a whole number, 0 for as many as there are, got {frames!r}")
+        if extractor.level != "frame" and frames:
+            raise FeatureError(
+                f"frames: {extractor.name} gives one vector per utterance, so it must be 0, got {frames}"
+            )
+        if not math.isfinite(pad_value):
+            raise FeatureError(f"pad_value: expected a finite number, got {pad_value!r}")
         self.extractor = extractor
         self.decimate = decimate
         self.decimate_mode: DecimateMode = decimate_mode
         self.relative = bool(relative)
         self.metadata = tuple(metadata)
+        self.frames = frames
+        self.pad_value = float(pad_value)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -178,15 +195,22 @@ class FeaturePipeline:
         return self.finish(self.extractor(signal, rate), row)
 
     def finish(
-        self, raw: np.ndarray, metadata: np.ndarray, *, window: float | None = None, phase: float = 0.0
+        self,
+        raw: np.ndarray,
+        metadata: np.ndarray,
+        *,
+        window: float | None = None,
+        phase: float = 0.0,
+        fit: bool = True,
     ) -> np.ndarray:
-        """What follows extraction: decimation, relative and metadata columns.
+        """What follows extraction: decimation, relative and metadata columns, the fixed number of rows.
 
         Args:
             raw: The extractor's output, `[frames, extractor.dims]` or `[extractor.dims]`.
             metadata: `[len(self.metadata)]`.
             window: Decimate by :func:`average_windows` with this length in place of :attr:`decimate`.
             phase: Where its first window begins.
+            fit: Whether to cut or pad to :attr:`frames`.
 
         Returns:
             `[frames, dims]` float32; with nothing to do a view of ``raw``.
@@ -197,12 +221,29 @@ class FeaturePipeline:
         else:
             frames = average_windows(frames, window, phase)
         if not self.metadata and not self.relative:
-            return frames
+            return self.fit(frames) if fit else frames
         result = np.empty((len(frames), self.dims), dtype=np.float32)
         result[:, : self.extractor.dims] = frames
         if self.relative:
             result[:, self.extractor.dims : self.acoustic_dims] = frames - frames.mean(axis=0)
         result[:, self.acoustic_dims :] = metadata
+        return self.fit(result) if fit else result
+
+    def fit(self, frames: np.ndarray) -> np.ndarray:
+        """Cut or pad to :attr:`frames` rows; with 0 nothing changes.
+
+        Args:
+            frames: `[rows, dims]`, not standardised.
+
+        Returns:
+            `[self.frames, dims]` float32; a view where nothing is appended.
+        """
+        if self.frames == 0 or len(frames) >= self.frames:
+            return frames[: self.frames or None]
+        result = np.empty((self.frames, frames.shape[1]), dtype=np.float32)
+        result[: len(frames)] = frames
+        result[len(frames) :, : self.acoustic_dims] = self.pad_value
+        result[len(frames) :, self.acoustic_dims :] = frames[-1, self.acoustic_dims :]
         return result
 
     @property
@@ -213,6 +254,8 @@ class FeaturePipeline:
             "decimate_mode": self.decimate_mode,
             "relative": self.relative,
             "metadata": list(self.metadata),
+            "frames": self.frames,
+            "pad_value": self.pad_value,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -239,11 +282,11 @@ class FeaturePipeline:
                 "feature pipeline: expected {'extractor': {'name': ..., 'config': {...}}, ...}, got "
                 f"{dict(description)!r}"
             ) from error
-        unknown = sorted({*extractor, *(options.keys() - {"decimate", "decimate_mode", "relative", "metadata"})})
+        known = ("decimate", "decimate_mode", "relative", "metadata", "frames", "pad_value")
+        unknown = sorted({*extractor, *(options.keys() - set(known))})
         if unknown:
             raise FeatureError(
-                f"feature pipeline: unknown key {unknown[0]!r}; known: extractor (name, config), decimate, "
-                "decimate_mode, relative, metadata"
+                f"feature pipeline: unknown key {unknown[0]!r}; known: extractor (name, config), {', '.join(known)}"
             )
         return cls(create_extractor(name, **config), **options)
 
@@ -256,7 +299,7 @@ class FeaturePipeline:
         return (
             f"FeaturePipeline({self.extractor!r}, decimate={self.decimate}, "
             f"decimate_mode={self.decimate_mode!r}, relative={self.relative}, "
-            f"metadata={self.metadata!r})"
+            f"metadata={self.metadata!r}, frames={self.frames}, pad_value={self.pad_value})"
         )
 
     def extract(
@@ -351,7 +394,7 @@ class FeaturePipeline:
     ) -> Generator[extraction.Outcome, None, None]:
         """One outcome per item of the corpus: first what the cache has, then the rest as it gets ready."""
         items = []
-        for item in _items(corpus):
+        for item in audio_items(corpus):
             if item.path:
                 items.append(item)
             else:
@@ -423,6 +466,7 @@ class FeatureSet(Sequence[np.ndarray]):
         ids: Ids of the items, without those that failed.
         rows: `[items]` int64, their rows in the corpus table.
         lengths: `[items]` int64, rows of each matrix.
+        unpadded_lengths: `[items]` int64, rows that each matrix would have without a fixed number of them.
         failures: Items without features, each with the reason.
         notes: Remarks (severity ``"warning"``) on items with features: silent, clipped.
         stats: Counts and times of the extraction.
@@ -450,7 +494,8 @@ class FeatureSet(Sequence[np.ndarray]):
         self._places = [_place(outcome) for outcome in outcomes]
         shapes = [place.shape if isinstance(place, np.ndarray) else place[2] for place in self._places]
         raw = np.array([shape[0] if len(shape) == 2 else 1 for shape in shapes], dtype=np.int64)
-        self.lengths: np.ndarray = -(-raw // pipeline.decimate)
+        self.unpadded_lengths: np.ndarray = -(-raw // pipeline.decimate)
+        self.lengths = np.full_like(raw, pipeline.frames) if pipeline.frames else self.unpadded_lengths
 
     @property
     def arrays(self) -> Sequence[np.ndarray]:
@@ -482,6 +527,13 @@ class FeatureSet(Sequence[np.ndarray]):
             raise CacheError(
                 f"{self.ids[index]}: its features are no longer in the cache ({place[0]}); run this again"
             ) from error
+
+    def unpadded(self, index: int) -> np.ndarray:
+        """Features `[unpadded_lengths[index], dims]` of item ``index``, neither padded nor cut.
+
+        What standardisation is learned from: rows of padding say nothing of the sound.
+        """
+        return self.pipeline.finish(self.raw(index), self._metadata[index], fit=False)
 
     def metadata(self, index: int) -> np.ndarray:
         """Values of the metadata columns of item ``index``, `[len(pipeline.metadata)]` float32."""
@@ -525,7 +577,8 @@ def _metadata_columns(corpus: Corpus, names: Sequence[str]) -> np.ndarray:
     return result
 
 
-def _items(corpus: Corpus) -> list[extraction.Item]:
+def audio_items(corpus: Corpus) -> list[extraction.Item]:
+    """What to read for each item of a corpus, in its order; the path is empty where it has no recording."""
     table = corpus.table
     count = len(table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ class Standardizer:
 
     .. math:: z = \operatorname{clip}\big((x - \mu) / \max(\sigma, \text{floor}),\ \pm\text{clip}\big)
 
-    Make one with :meth:`fit`, or from what :meth:`state_dict` or :meth:`save` kept.
+    Make one with :meth:`fit`, from published constants with :meth:`constant`, or from what :meth:`state_dict` or
+    :meth:`save` kept.
 
     Args:
         mean: `[dims]`, mean of each column.
@@ -53,6 +55,26 @@ class Standardizer:
         self._bound[list(self.skip)] = np.inf
 
     @classmethod
+    def constant(
+        cls, mean: float, std: float, dims: int, *, skip: Sequence[int] = (), clip: float = math.inf
+    ) -> Standardizer:
+        """The same mean and deviation for every column, such as the published constants of a corpus.
+
+        Args:
+            mean: Mean over all frames and columns: -4.6476 for AudioSet.
+            std: Their standard deviation: 4.5699 for AudioSet.
+            dims: Number of columns.
+            skip: Columns to leave unchanged; negative ones count from the end.
+            clip: Bound of the standardised values; none by default, as published.
+
+        Raises:
+            FeatureError: If a constant is not a finite number, or the deviation not above 0.
+        """
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            raise FeatureError(f"standardiser: expected a mean and a deviation above 0, got {mean} and {std}")
+        return cls(np.full(dims, mean), np.full(dims, std), skip=skip, clip=clip)
+
+    @classmethod
     def fit(
         cls,
         arrays: Iterable[np.ndarray],
@@ -60,6 +82,7 @@ class Standardizer:
         skip: Sequence[int] = (),
         floor: float = 1e-6,
         clip: float = 10.0,
+        pooled: bool = False,
     ) -> Standardizer:
         """Learn mean and deviation over all rows of all arrays, in one pass and with one array in memory.
 
@@ -72,6 +95,8 @@ class Standardizer:
             skip: Columns to leave unchanged; negative ones count from the end.
             floor: Smallest deviation to divide by, for columns that (almost) never change.
             clip: Bound of the standardised values.
+            pooled: One mean and one deviation over all columns but those of ``skip``, as spectrograms are
+                standardised, in place of one per column.
 
         Raises:
             FeatureError: If there are no rows, the dimensions differ, or a value is not a finite number.
@@ -103,7 +128,15 @@ class Standardizer:
             count = total
         if count == 0:
             raise FeatureError("standardiser: no frames to learn from; the training part is empty")
-        return cls(mean, np.maximum(np.sqrt(squares / count), floor), skip=skip, clip=clip)
+        variance = squares / count
+        if pooled:
+            kept = np.setdiff1d(np.arange(len(mean)), _columns(skip, len(mean)))
+            if len(kept) == 0:
+                raise FeatureError("standardiser: skip names every column, so there is nothing to pool")
+            # All columns have equally many rows: the variance within them plus that between their means.
+            variance = np.full(len(mean), variance[kept].mean() + mean[kept].var())
+            mean = np.full(len(mean), mean[kept].mean())
+        return cls(mean, np.maximum(np.sqrt(variance), floor), skip=skip, clip=clip)
 
     @property
     def dims(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -100,15 +101,44 @@ class UtteranceGraphs(Dataset):
         )
 
 
-class EpochOrder(Sampler[tuple[int, int]]):
+def balanced_weights(targets: np.ndarray) -> np.ndarray:
+    """Chance of each item to be drawn, so that every class is drawn about equally often.
+
+    With one class per item the chance is the inverse of the size of the class. With several it is proportional to the
+    sum of ``1000 / (count + 0.01)`` over the labels of the item (Y. Gong, Y.-A. Chung, J. Glass, "PSLA", 2021,
+    https://arxiv.org/abs/2102.01243), which favours items of rare classes but leaves frequent companions frequent;
+    an item without a label is never drawn.
+
+    Args:
+        targets: ``[items]`` classes, or ``[items, classes]`` of 0 and 1.
+
+    Returns:
+        ``[items]`` float64 with the sum 1.
+
+    Raises:
+        ValueError: If no item has a label.
+    """
+    if targets.ndim == 1:
+        weights = 1.0 / np.bincount(targets)[targets]
+    else:
+        weights = targets @ (1000.0 / (targets.sum(axis=0) + 0.01))
+    if not weights.sum() > 0:
+        raise ValueError("a balanced order needs items with labels")
+    return weights / weights.sum()
+
+
+class EpochOrder(Sampler[tuple[int, ...]]):
     """Keys for :class:`UtteranceGraphs`, in an order that only the seed and the epoch decide.
 
     Args:
         size: Number of items.
         shuffle: New order in every epoch.
-        balanced: Draw every class equally often, with replacement, in place of once each; needs ``targets``.
-        targets: Class of each item, ``[size]``.
+        balanced: Draw every class about equally often (:func:`balanced_weights`), with replacement, in place of every
+            item once; needs ``targets``.
+        targets: Class of each item, ``[size]``, or 0 and 1, ``[size, classes]``.
         seed: What the order is derived from.
+        count_repeats: Where an item comes again in an epoch, add to its key how often it came before, so that it can
+            be changed in another way.
     """
 
     def __init__(
@@ -119,17 +149,18 @@ class EpochOrder(Sampler[tuple[int, int]]):
         balanced: bool = False,
         targets: np.ndarray | None = None,
         seed: int = 0,
+        count_repeats: bool = False,
     ) -> None:
         self.size = size
         self.shuffle = shuffle
         self.seed = seed
+        self.count_repeats = count_repeats
         self.epoch = 0
         self.weights: np.ndarray | None = None
         if balanced:
             if targets is None:
                 raise ValueError("a balanced order needs the targets")
-            weights = 1.0 / np.bincount(targets)[targets]
-            self.weights = weights / weights.sum()
+            self.weights = balanced_weights(targets)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -138,7 +169,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return self.size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         rng = np.random.default_rng((self.seed, self.epoch))
         if self.weights is not None:
             order = rng.choice(self.size, self.size, p=self.weights)
@@ -146,7 +177,16 @@ class EpochOrder(Sampler[tuple[int, int]]):
             order = rng.permutation(self.size)
         else:
             order = np.arange(self.size)
-        return ((self.epoch, int(position)) for position in order)
+        keys = ((self.epoch, int(position)) for position in order)
+        return _count_repeats(keys) if self.count_repeats and self.weights is not None else keys
+
+
+def _count_repeats(keys: Iterator[tuple[int, int]]) -> Iterator[tuple[int, ...]]:
+    """A key that comes again gets a third entry: 1 the first time, then 2, and so on."""
+    seen: Counter[tuple[int, int]] = Counter()
+    for key in keys:
+        yield (*key, seen[key]) if seen[key] else key
+        seen[key] += 1
 
 
 class Collate:
