@@ -170,6 +170,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
         "egemaps": "graphophone.features.egemaps:EGeMAPS",
         "compare": "graphophone.features.compare:ComParE",
         "fbank": "graphophone.features.fbank:Fbank",
+        "panns_logmel": "graphophone.features.panns:PannsLogmel",
     },
 )
 
