@@ -1,13 +1,13 @@
-"""What a table of predictions is worth: recalls, F1, calibration, per class and per speaker.
+"""What a table of predictions is worth: recalls, F1, calibration, per class and per speaker; over folds and seeds.
 
-All rates are fractions between 0 and 1; reports multiply by 100. Unweighted accuracy (UA) is the mean of the
-recalls of the classes that occur, weighted accuracy (WA) the share of correct items.
+All rates are fractions between 0 and 1. Unweighted accuracy (UA) is the mean of the recalls of the classes that
+occur, weighted accuracy (WA) the share of correct items, which most of the literature on sounds calls accuracy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,19 +15,35 @@ import torch
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from graphophone.errors import GraphophoneError
 from graphophone.evaluation.protocols import natural_key
+from graphophone.evaluation.ranking import MetricError, rank_rows
 from graphophone.evaluation.statistics import interval
+from graphophone.evaluation.tagging import TAGGING_SCALARS, tagging_metrics
 
 ECE_BINS = 15
 """Number of equal-width confidence bins between 0 and 1."""
 
-SCALARS = ("ua", "wa", "weighted_f1", "macro_f1", "ece", "nll", "brier")
+SCALARS = ("ua", "wa", "weighted_f1", "macro_f1", "ece", "nll", "brier", "map", "mauc")
 """Keys of the single numbers in what :func:`classification_metrics` returns."""
 
+Kind = Literal["classification", "tagging"]
+"""One label per item, or any number of tags."""
 
-class MetricError(GraphophoneError):
-    """Predictions that cannot be scored."""
+__all__ = [
+    "ECE_BINS",
+    "SCALARS",
+    "TAGGING_SCALARS",
+    "Kind",
+    "MetricError",
+    "classification_metrics",
+    "kind_of",
+    "metrics_from_predictions",
+    "reliability",
+    "scalars",
+    "summarize",
+    "tagging_metrics",
+    "unweighted_accuracy",
+]
 
 
 def _checked(y_true: Any, probabilities: Any, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -118,6 +134,9 @@ def classification_metrics(
         * ``weighted_f1`` (by support), ``macro_f1`` (over the classes that occur or are predicted);
         * ``ece``: expected calibration error of the top class, 15 equal-width bins, mean absolute gap;
         * ``nll``: mean negative log-likelihood in nats; ``brier``: mean squared error summed over classes;
+        * ``map``, ``mauc``: mean over the classes that occur of the average precision and of the area under the
+          ROC curve of their probability, each class against all others; ``mauc`` is None where all items are
+          of one class;
         * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``support``, ``predicted``; the recall
           of a class without items and the precision of one that is never predicted are None;
         * ``per_speaker``: ``speaker``, ``n``, ``ua``, ``wa``, in natural order; empty without speakers;
@@ -135,7 +154,10 @@ def classification_metrics(
     )
     times_predicted = confusion.sum(axis=0)
     onehot = np.eye(len(classes))[target]
+    ranked = rank_rows(onehot.T.astype(bool), np.ascontiguousarray(p.T))
+    occurs = support > 0
     return {
+        "kind": "classification",
         "n": len(target),
         "classes": list(classes),
         "ua": unweighted_accuracy(confusion),
@@ -155,6 +177,8 @@ def classification_metrics(
         else 0.0,
         "nll": float(log_loss(target, p / p.sum(axis=1, keepdims=True), labels=labels)) if len(classes) > 1 else 0.0,
         "brier": float(((p - onehot) ** 2).sum(axis=1).mean()),
+        "map": float(ranked.average_precision[occurs].mean()),
+        "mauc": float(ranked.auc[occurs].mean()) if occurs.sum() > 1 else None,
         "per_class": [
             {
                 "class": name,
@@ -195,67 +219,144 @@ def _per_speaker(
     return sorted(rows, key=lambda row: natural_key(row["speaker"]))
 
 
+def kind_of(predictions: pd.DataFrame) -> Kind:
+    """Whether a table of predictions is of tags (column ``labels``) or of one label per item (``label``)."""
+    return "tagging" if "labels" in predictions else "classification"
+
+
+def scalars(kind: Kind) -> tuple[str, ...]:
+    """Keys of the single numbers that predictions of a kind are scored by."""
+    return TAGGING_SCALARS if kind == "tagging" else SCALARS
+
+
 def metrics_from_predictions(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
-    """:func:`classification_metrics` of a table of predictions.
+    """:func:`classification_metrics` or :func:`tagging_metrics` of a table of predictions.
 
     Args:
-        predictions: Columns ``label``, ``p_<class>`` for every class, and ``speaker`` where known.
+        predictions: Columns ``label``, or ``labels`` with ``;`` between the tags of an item; ``p_<class>`` for
+            every class, and ``speaker`` where known.
         classes: Name of every class.
 
     Raises:
         MetricError: If a column is missing or a label is not a class.
     """
     columns = [f"p_{name}" for name in classes]
-    missing = [c for c in ["label", *columns] if c not in predictions]
+    truth = "labels" if kind_of(predictions) == "tagging" else "label"
+    missing = [c for c in [truth, *columns] if c not in predictions]
     if missing:
         raise MetricError(f"predictions have no column {missing[0]!r}: they were made with other classes")
     index = {name: i for i, name in enumerate(classes)}
+    p = predictions[columns].to_numpy(np.float64)
+    if truth == "labels":
+        return tagging_metrics(_multi_hot(predictions["labels"], index), p, classes)
     labels = predictions["label"].astype(str)
+    _all_known(labels, index)
+    speakers = predictions["speaker"].tolist() if "speaker" in predictions else None
+    return classification_metrics(labels.map(index).to_numpy(), p, classes, speakers)
+
+
+def _multi_hot(cells: pd.Series, index: Mapping[str, int]) -> np.ndarray:
+    """Cells such as ``"bark;dog"`` as 0 and 1, ``[items, classes]``; an empty cell has no tag."""
+    tags = cells.astype(str).reset_index(drop=True).str.split(";").explode()
+    tags = tags[tags != ""]
+    _all_known(tags, index)
+    targets = np.zeros((len(cells), len(index)), dtype=np.int64)
+    targets[tags.index.to_numpy(), tags.map(index).to_numpy(np.int64)] = 1
+    return targets
+
+
+def _all_known(labels: Iterable[str], index: Mapping[str, int]) -> None:
     unknown = sorted(set(labels) - set(index))
     if unknown:
-        raise MetricError(f"label {unknown[0]!r} is not one of the classes {', '.join(classes)}")
-    speakers = predictions["speaker"].tolist() if "speaker" in predictions else None
-    return classification_metrics(
-        labels.map(index).to_numpy(), predictions[columns].to_numpy(np.float64), classes, speakers
-    )
+        names = list(index)
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        raise MetricError(f"label {unknown[0]!r} is not one of the classes {', '.join(names[:20])}{more}")
 
 
 def summarize(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, Any]:
     """Everything a run has to say of its test predictions, over folds and seeds.
 
     The headline estimates are over seeds: within a seed the test items of all folds are pooled and scored
-    once, which gives one value per seed. The spread over folds is kept apart, since it is one of speakers or
-    sessions rather than of chance in training.
+    once, which gives one value per seed. The spread over folds is kept apart, since it is one of speakers,
+    sessions or recordings rather than of chance in training.
+
+    Scores of tags are never ranked across seeds, whose models are on scales of their own, nor averaged over
+    them, which would measure an ensemble that nobody trained: under ``pooled``, every number of a tagging run
+    is the mean over seeds of the number of one seed.
 
     Args:
-        predictions: Columns ``fold``, ``seed``, ``label``, ``p_<class>`` and, where known, ``speaker``.
+        predictions: Columns ``fold``, ``seed``, ``label`` or ``labels``, ``p_<class>`` and, where known,
+            ``speaker``.
         classes: Name of every class.
 
     Returns:
-        A dictionary fit for JSON: an estimate (``mean``, ``sd``, ``low``, ``high``, ``n``) over seeds under
-        ``ua``, ``wa`` and the other scalars; the same over folds (means over seeds) under ``over_folds``;
-        ``per_seed`` and ``folds``, lists of the metrics of every seed and of every fold and seed; ``pooled``,
-        the metrics of all predictions together, in which confusion counts are summed over seeds.
+        A dictionary fit for JSON: ``kind``; an estimate (``mean``, ``sd``, ``low``, ``high``, ``n``) over seeds
+        under ``ua``, ``wa``, ... or ``map``, ``mauc``, ... (see :func:`scalars`), None where one of the values
+        is not defined; the same over folds (means over seeds) under ``over_folds``; ``per_seed`` and ``folds``,
+        lists of the metrics of every seed and of every fold and seed; ``pooled``, the metrics of all
+        predictions together, in which confusion counts are summed over seeds.
     """
-    per_seed = [
-        {"seed": _plain(seed), **metrics_from_predictions(part, classes)}
-        for seed, part in predictions.groupby("seed", sort=True)
-    ]
+    kind = kind_of(predictions)
+    keys = scalars(kind)
     folds = [
         {"fold": _plain(fold), "seed": _plain(seed), **metrics_from_predictions(part, classes)}
         for (fold, seed), part in predictions.groupby(["fold", "seed"], sort=True)
     ]
-    table = pd.DataFrame([{key: entry[key] for key in ("fold", "seed", *SCALARS)} for entry in folds])
-    by_fold = table.groupby("fold")[list(SCALARS)].mean()
+    per_seed = []
+    for seed, part in predictions.groupby("seed", sort=True):
+        alone = [entry for entry in folds if entry["seed"] == seed]
+        # One fold is its seed's whole test: not ranked twice.
+        scored = alone[0] if len(alone) == 1 else metrics_from_predictions(part, classes)
+        per_seed.append({"seed": _plain(seed), **{k: v for k, v in scored.items() if k not in {"fold", "seed"}}})
+    by_fold: dict[Any, list[dict[str, Any]]] = {}
+    for entry in folds:
+        by_fold.setdefault(entry["fold"], []).append(entry)
     return {
+        "kind": kind,
         "classes": list(classes),
         "seeds": [entry["seed"] for entry in per_seed],
-        **{key: interval(entry[key] for entry in per_seed).to_dict() for key in SCALARS},
-        "over_folds": {key: interval(by_fold[key]).to_dict() for key in SCALARS},
-        "pooled": metrics_from_predictions(predictions, classes),
+        **{key: _estimate(entry[key] for entry in per_seed) for key in keys},
+        "over_folds": {
+            key: _estimate(_mean(entry[key] for entry in entries) for entries in by_fold.values()) for key in keys
+        },
+        "pooled": _mean_tagging(per_seed) if kind == "tagging" else metrics_from_predictions(predictions, classes),
         "per_seed": per_seed,
         "folds": folds,
     }
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of numbers; None where one of them is None."""
+    known = list(values)
+    return None if any(v is None for v in known) else float(np.mean(known))  # type: ignore[arg-type]
+
+
+def _estimate(values: Iterable[float | None]) -> dict[str, Any] | None:
+    known = list(values)
+    return None if any(v is None for v in known) else interval(known).to_dict()  # type: ignore[arg-type]
+
+
+def _mean_tagging(per_seed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over seeds of :func:`tagging_metrics`, class by class; of a class, over the seeds that have positives."""
+    first = per_seed[0]
+    rows = []
+    for entries in zip(*(seed["per_class"] for seed in per_seed), strict=True):
+        row = {key: _mean_of_known(e[key] for e in entries) for key in ("ap", "auc", "dprime")}
+        row |= {key: _mean_of_known(e[key] for e in entries) for key in ("precision", "recall", "f1")}
+        counts = {key: round(float(np.mean([e[key] for e in entries]))) for key in ("support", "predicted")}
+        rows.append({"class": entries[0]["class"], **row, **counts})
+    return {
+        **{key: first[key] for key in ("kind", "classes", "threshold")},
+        "n": round(float(np.mean([seed["n"] for seed in per_seed]))),
+        "excluded": [row["class"] for row in rows if row["ap"] is None],
+        **{key: _mean(seed[key] for seed in per_seed) for key in TAGGING_SCALARS},
+        "per_class": rows,
+    }
+
+
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _plain(value: Any) -> Any:
