@@ -124,7 +124,7 @@ def test_pickles_are_refused_and_not_opened(copy: Path, tmp_path: Path, suffix: 
         ({"labels": ["a", "b"]}, "2 labels.*3 classes"),
         ({"labels": ["a", "b", "b"]}, "not unique"),
         ({"labels": []}, "empty"),
-        ({"format": 2}, "newer.*upgrade"),
+        ({"format": 3}, "newer.*upgrade"),
         ({"format": None}, "no format number"),
         ({"graph": {"name": "moebius"}}, "moebius"),
         ({"graph": {"name": "cycle_topk", "kk": 3}}, "kk"),

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from graphophone.inference.explanations import Explanation, explain
     from graphophone.inference.output import write_answers
     from graphophone.inference.recognizer import UNSURE, Recognizer
-    from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, timeline
+    from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, tag_segments, timeline
 
 # Imported on first use: the processes that compute features come through here and need neither the network nor torch.
 _MODULES = {
@@ -25,6 +25,7 @@ _MODULES = {
     "load_bundle": "bundle",
     "merge_segments": "timelines",
     "save_bundle": "bundle",
+    "tag_segments": "timelines",
     "timeline": "timelines",
     "update_bundle": "bundle",
     "write_answers": "output",
@@ -42,6 +43,7 @@ __all__ = [
     "load_bundle",
     "merge_segments",
     "save_bundle",
+    "tag_segments",
     "timeline",
     "update_bundle",
     "write_answers",

@@ -3,7 +3,7 @@
 ========================== =================================================================
 `config.json`              the network's constructor arguments
 `model.safetensors`        its weights
-`pipeline.json`            features, graph builder, labels, corpus, protocol, results
+`pipeline.json`            features, graph builder, labels, kind of answer, corpus, protocol, results
 `standardizer.safetensors` mean and standard deviation of the training frames
 `README.md`                the model card
 ========================== =================================================================
@@ -20,11 +20,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from graphophone.errors import GraphophoneError
 from graphophone.features.base import FeatureError
@@ -35,8 +36,14 @@ from graphophone.inference.card import model_card, to_jsonable
 from graphophone.models import PretrainedModel, load_model
 from graphophone.models.base import usable_device
 
-FORMAT = 1
-"""Number of the folder's layout; a folder with a larger number was written by a newer graphophone."""
+FORMAT = 2
+"""Number of the folder's layout; a folder with a larger number was written by a newer graphophone.
+
+Format 1 knows no `kind` and no clips of a fixed number of frames; it is read as before.
+"""
+
+Kind = Literal["classification", "tagging"]
+"""What an answer is: one class of several that exclude each other, or a probability for each of many tags."""
 
 CONFIG, WEIGHTS, PIPELINE, STANDARDIZER, CARD = BUNDLE_FILES = (
     "config.json",
@@ -63,6 +70,7 @@ class Bundle:
         graph: Graph builder, a transform on `Data`.
         standardizer: Fitted on the training frames of this model.
         labels: Class names; `labels[c]` is what output `c` of the network means.
+        kind: `"classification"` (one class, softmax) or `"tagging"` (any number of tags, sigmoid).
         corpus: What it was trained on.
         protocol: How it was evaluated.
         metrics: What came out.
@@ -74,6 +82,7 @@ class Bundle:
     graph: Any
     standardizer: Standardizer
     labels: tuple[str, ...]
+    kind: Kind = "classification"
     corpus: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -84,6 +93,22 @@ class Bundle:
         """Name under which `create_model` knows the network."""
         return self.model.model_name
 
+    @property
+    def reads_spectrogram(self) -> bool:
+        """Whether the network takes `[batch, frames, mels]` and builds its graph itself."""
+        return getattr(self.model, "reads", "graph") == "spectrogram"
+
+    @property
+    def clip_seconds(self) -> float | None:
+        """Seconds that one answer hears at most, where the clips have a fixed number of frames."""
+        if not self.pipeline.frames or self.pipeline.hop is None:
+            return None
+        return self.pipeline.frames * self.pipeline.hop
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax over the classes, or for tagging the sigmoid of each. `[batch, classes]` -> the same."""
+        return logits.sigmoid() if self.kind == "tagging" else logits.softmax(dim=-1)
+
 
 def save_bundle(
     folder: str | Path,
@@ -93,6 +118,7 @@ def save_bundle(
     standardizer: Standardizer,
     labels: Sequence[str],
     *,
+    kind: Kind = "classification",
     corpus: str | Mapping[str, Any] | None = None,
     protocol: str | Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
@@ -107,14 +133,15 @@ def save_bundle(
         folder: Where to; replaced if it is a model folder already.
         model: Network made by `create_model`.
         pipeline: Feature pipeline it was trained with.
-        graph: Graph builder it was trained with.
+        graph: Graph builder it was trained with; `none` for a network that builds its graph itself.
         standardizer: Fitted standardizer.
         labels: Class names in the order of the outputs.
+        kind: `"classification"` or `"tagging"`, as it was trained.
         corpus: Name of the training corpus, or facts on it for the card: `name`, `items`, `speakers`,
             `hours`, `languages`, `licence`, `url`, `citation`, whichever are known.
         protocol: Name of the protocol of evaluation, or `name`, `description`, `mixes_speakers`.
-        metrics: Results on test data such as `{"ua": Estimate or float, "wa": ...}`, fractions of one; they
-            may lie under the key `test`, beside others.
+        metrics: Results on test data such as `{"ua": Estimate or float, "wa": ...}` (for tagging `map`,
+            `mauc`), fractions of one; they may lie under the key `test`, beside others.
         card: Text of a model card to use instead of the generated one, or fields for it: `title`, `license`,
             `intended_use`, `limits`, `language`, `tags`, `weights`.
 
@@ -133,6 +160,7 @@ def save_bundle(
         graph=graph,
         standardizer=standardizer,
         labels=labels,
+        kind=kind,
         corpus=to_jsonable({"name": corpus} if isinstance(corpus, str) else corpus or {}),
         protocol=to_jsonable({"name": protocol} if isinstance(protocol, str) else protocol or {}),
         metrics=to_jsonable(metrics or {}),
@@ -152,6 +180,7 @@ def save_bundle(
             "features": pipeline.to_dict(),
             "graph": graph.config,
             "labels": list(labels),
+            "kind": kind,
             "corpus": bundle.corpus,
             "protocol": bundle.protocol,
             "metrics": bundle.metrics,
@@ -259,6 +288,7 @@ def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bu
         graph=graph,
         standardizer=standardizer,
         labels=tuple(description["labels"]),
+        kind=description.get("kind", "classification"),
         corpus=description.get("corpus") or {},
         protocol=description.get("protocol") or {},
         metrics=description.get("metrics") or {},
@@ -381,6 +411,10 @@ def _check_fit(bundle: Bundle) -> None:
     """Labels, network, standardizer and pipeline must speak of the same numbers."""
     where = bundle.folder if bundle.folder is not None else Path()
     labels, dims = bundle.labels, bundle.pipeline.dims
+    if bundle.kind not in get_args(Kind):
+        raise ModelFolderError(
+            f"{where / PIPELINE}: unknown kind {bundle.kind!r}; it must be one of {', '.join(get_args(Kind))}"
+        )
     if not labels or len(set(labels)) != len(labels):
         raise ModelFolderError(f"{where / PIPELINE}: the labels are empty or not unique: {', '.join(labels)}")
     classes = getattr(bundle.model, "num_classes", len(labels))
@@ -388,11 +422,23 @@ def _check_fit(bundle: Bundle) -> None:
         raise ModelFolderError(
             f"{where / PIPELINE}: {len(labels)} labels, but {CONFIG} has {classes} classes; save the model again"
         )
-    channels = getattr(bundle.model, "in_channels", dims)
+    channels = getattr(bundle.model, "num_mel_bins" if bundle.reads_spectrogram else "in_channels", dims)
     if channels != dims:
         raise ModelFolderError(
             f"{where / PIPELINE}: the features have {dims} columns, but {CONFIG} expects {channels}; "
             "save the model again with the pipeline it was trained with"
+        )
+    builder = bundle.graph.config["name"]
+    if bundle.reads_spectrogram != (builder == "none"):
+        needs = "builds its graph itself" if bundle.reads_spectrogram else "needs the edges of a graph"
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the network {bundle.model_name!r} {needs}, but the graph is {builder!r}; "
+            "save the model again with the graph it was trained with"
+        )
+    if bundle.reads_spectrogram and not bundle.pipeline.frames:
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the network {bundle.model_name!r} takes clips of one length, but the features have "
+            "no number of frames; save the model again with a pipeline that has (frames=1024)"
         )
     columns = bundle.standardizer.dims
     if columns != dims:

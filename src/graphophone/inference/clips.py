@@ -18,6 +18,9 @@ from graphophone.features.pipeline import FeaturePipeline
 _PARALLEL_FROM = 48
 """Fewer clips are done before the processes have started."""
 
+_UNHEARD = 0.1
+"""Seconds that may be missing from a clip unmentioned; the last window reaches beyond its hop anyway."""
+
 
 class ClipError(GraphophoneError):
     """A clip whose features cannot be computed."""
@@ -64,7 +67,7 @@ class Heard:
         frames: Features before standardisation.
         start: First second.
         end: Last second.
-        notes: What casts doubt on the answer: `"silent"`, `"clipped"`.
+        notes: What casts doubt on the answer: `"silent"`, `"clipped"`, or that the clip was not heard to its end.
         error: Why there are no frames.
     """
 
@@ -109,7 +112,18 @@ def hear(clip: Clip, pipeline: FeaturePipeline, max_duration: float | None) -> H
         failure = ClipError(f"{clip.name}: {text}; leave it out, or convert it to 16-bit WAV")
         failure.__cause__ = cause
         return Heard(bare, None, begin, begin, error=failure)
-    return Heard(bare, frames, begin, begin + waveform.duration, waveform.notes)
+    notes = (*waveform.notes, *_unheard(waveform.duration, pipeline))
+    return Heard(bare, frames, begin, begin + waveform.duration, notes)
+
+
+def _unheard(duration: float, pipeline: FeaturePipeline) -> tuple[str, ...]:
+    """That the features leave out the end of a clip, because they have a fixed number of frames."""
+    if not pipeline.frames or pipeline.hop is None:
+        return ()
+    seconds = pipeline.frames * pipeline.hop
+    if duration <= seconds + _UNHEARD:
+        return ()
+    return (f"the model hears only the first {seconds:.1f} s of {duration:.1f} s; use timeline for all of it",)
 
 
 def _read(clip: Clip, rate: int, max_duration: float | None) -> audio.Waveform:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from graphophone.errors import GraphophoneError
-from graphophone.inference.timelines import merge_segments
+from graphophone.inference.timelines import segments
 
 _SUFFIXES = {".csv": "csv", ".json": "json", ".txt": "audacity"}
 
@@ -25,28 +25,46 @@ def class_columns(frame: pd.DataFrame) -> list[str]:
     return [name for name in frame.columns if str(name).startswith("p_")]
 
 
-def to_csv(frame: pd.DataFrame) -> str:
+def without_probabilities(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without its columns `p_<class>`, of which a tagging model may have hundreds."""
+    return frame.drop(columns=class_columns(frame))
+
+
+def parse_tags(text: str) -> list[tuple[str, float]]:
+    """The column `tags` taken apart: `"dog 0.93; bark 0.81"` gives `[("dog", 0.93), ("bark", 0.81)]`."""
+    parts = (part.rpartition(" ") for part in text.split("; ") if part)
+    return [(name, float(probability)) for name, _, probability in parts]
+
+
+def to_csv(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
     """Comma-separated values with a header line; numbers with six decimals, empty where there is none."""
+    frame = frame if probabilities else without_probabilities(frame)
     return frame.to_csv(index=False, float_format="%.6f", lineterminator="\n")
 
 
-def to_json(frame: pd.DataFrame) -> str:
-    """A JSON object: `results` (with `probabilities` by class), `failures` and `warnings`."""
+def to_json(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
+    """A JSON object: `results` (with `probabilities` by class), `failures` and `warnings`.
+
+    `tags`, where there are any, are a list of `{"tag": ..., "probability": ...}`.
+    """
     classes = class_columns(frame)
     results = []
     for row in frame.astype(object).where(frame.notna(), None).to_dict(orient="records"):
-        probabilities = {name.removeprefix("p_"): row.pop(name) for name in classes}
-        results.append({**row, "probabilities": probabilities} if classes else row)
+        found = {name.removeprefix("p_"): row.pop(name) for name in classes}
+        if "tags" in row:
+            row["tags"] = [{"tag": tag, "probability": found.get(tag, p)} for tag, p in parse_tags(row["tags"])]
+        results.append({**row, "probabilities": found} if classes and probabilities else row)
     document: dict[str, Any] = {"results": results}
     for kind in ("failures", "warnings"):
         document[kind] = [asdict(problem) for problem in frame.attrs.get(kind, ())]
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def to_audacity(frame: pd.DataFrame) -> str:
-    """A label track: `start`, tab, `end`, tab, `label` per line.
+def to_audacity(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
+    """A label track: `start`, tab, `end`, tab, `label` per line; `probabilities` changes nothing.
 
-    The windows of a timeline overlap; they are joined by `merge_segments` first.
+    The windows of a timeline overlap; they are joined by `merge_segments` first, or for a tagging model by
+    `tag_segments`, whose spans may overlap.
 
     In Audacity: File, Import, Labels.
 
@@ -56,7 +74,7 @@ def to_audacity(frame: pd.DataFrame) -> str:
     if "file" in frame.columns and len(frame["file"].unique()) > 1:
         raise GraphophoneError("a label track belongs to one recording: give one file, or use csv or json")
     is_timeline = "file" not in frame.columns and "windows" not in frame.columns
-    parts = merge_segments(frame) if is_timeline else frame
+    parts = segments(frame) if is_timeline else frame
     lines = [
         f"{start:.6f}\t{end:.6f}\t{label}\n"
         for start, end, label in zip(parts["start"], parts["end"], parts["label"], strict=True)
@@ -65,7 +83,8 @@ def to_audacity(frame: pd.DataFrame) -> str:
 
 
 def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
-    """A table for the terminal: clip, label, confidence, and the class that came second."""
+    """A table for the terminal: clip, label, confidence, and the tags, or else the class that came second."""
+    tags = "tags" in frame.columns
     classes = class_columns(frame)
     table = Table(title=title)
     with_file = "file" in frame.columns
@@ -75,27 +94,31 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
         table.add_column(f"{name} (s)", justify="right")
     table.add_column("label", style="bold")
     table.add_column("confidence", justify="right")
-    if len(classes) > 1:
+    if tags:
+        table.add_column("tags", overflow="fold")
+    elif len(classes) > 1:
         table.add_column("next")
     for row in frame.to_dict(orient="records"):
         cells = ["signal" if pd.isna(row["file"]) else str(row["file"])] if with_file else []
         cells += [f"{row['start']:.2f}", f"{row['end']:.2f}", str(row["label"])]
         known = not pd.isna(row["confidence"])
         cells.append(f"{row['confidence']:.2f}" if known else "")
-        if len(classes) > 1:
+        if tags:
+            cells.append(row["tags"])
+        elif len(classes) > 1:
             second = sorted(classes, key=lambda name: -row[name])[1] if known else ""
             cells.append(f"{second.removeprefix('p_')} {row[second]:.2f}" if known else "")
         table.add_row(*cells)
     return table
 
 
-def _table_text(frame: pd.DataFrame) -> str:
+def _table_text(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
     console = Console(file=io.StringIO(), width=max(100, Console().width))
-    console.print(to_table(frame))
+    console.print(to_table(frame if probabilities else without_probabilities(frame)))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
+FORMATS: dict[str, Callable[..., str]] = {
     "table": _table_text,
     "csv": to_csv,
     "json": to_json,
@@ -104,25 +127,32 @@ FORMATS: dict[str, Callable[[pd.DataFrame], str]] = {
 """Writers by name."""
 
 
-def render(frame: pd.DataFrame, format: str = "table") -> str:
-    """Answers as text in one of the `FORMATS`.
+def render(frame: pd.DataFrame, format: str = "table", *, probabilities: bool = True) -> str:
+    """Answers as text in one of the `FORMATS`, with or without the probability of every class.
 
     Raises:
         GraphophoneError: If the format is unknown.
     """
     if format not in FORMATS:
         raise GraphophoneError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
-    return FORMATS[format](frame)
+    return FORMATS[format](frame, probabilities=probabilities)
 
 
-def write_answers(frame: pd.DataFrame, format: str | None = None, output: str | Path | None = None) -> None:
+def write_answers(
+    frame: pd.DataFrame,
+    format: str | None = None,
+    output: str | Path | None = None,
+    *,
+    probabilities: bool = True,
+) -> None:
     """Write answers to a file or to standard output.
 
     Args:
-        frame: What a verb of `Recognizer`, `timeline` or `merge_segments` returned.
+        frame: What a verb of `Recognizer`, `timeline`, `merge_segments` or `tag_segments` returned.
         format: One of `FORMATS`. None goes by the suffix of the file (`.csv`, `.json`, `.txt` for Audacity),
             and means a table on standard output.
         output: File; standard output if None.
+        probabilities: Whether CSV and JSON give the probability of every class; a tagging model may have hundreds.
 
     Raises:
         GraphophoneError: If the format is unknown or the file cannot be written.
@@ -132,7 +162,7 @@ def write_answers(frame: pd.DataFrame, format: str | None = None, output: str | 
         if output is not None and suffix not in _SUFFIXES:
             raise GraphophoneError(f"{output}: no format goes by that suffix; use .csv, .json or .txt")
         format = _SUFFIXES.get(suffix, "table")
-    text = render(frame, format)
+    text = render(frame, format, probabilities=probabilities)
     if output is None:
         sys.stdout.write(text)
         return

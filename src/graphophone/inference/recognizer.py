@@ -26,12 +26,18 @@ logger = logging.getLogger(__name__)
 UNSURE = "unsure"
 """Label of an answer whose confidence is below the threshold."""
 
+TOP = 5
+"""How many tags a tagging model names where neither a number nor a threshold is asked for."""
+
 
 class Recognizer:
     """Applies a trained model to sound.
 
     Every verb returns a `pandas.DataFrame` with one row per clip and the columns `file`, `start`, `end`
-    (seconds), `label`, `confidence` (the probability of the likeliest class) and `p_<class>` for each class.
+    (seconds), `label`, `confidence` (the probability of the likeliest class) and `p_<class>` for each class:
+    probabilities that add up to one, or for a tagging model, which may hear several things at once, one for
+    each tag by itself. A tagging model's table also has the column `tags`, the likeliest ones as a text such as
+    `"dog 0.93; bark 0.81"`; other models' tables have it where `top` or `tag_threshold` is given.
     The row index is the position of the clip in what was given (for a table: the table's own index), so that
     answers can be joined to it even where clips were left out. `frame.attrs["failures"]` lists the clips
     without an answer and why, `frame.attrs["warnings"]` those whose answer deserves doubt (silent, clipped).
@@ -42,9 +48,13 @@ class Recognizer:
         bundle: A loaded model folder, see `load_bundle`.
         device: Where the network runs, `"cpu"`, `"cuda"`, ...
         threshold: Reject option: answers whose confidence is below it get the label `"unsure"`; the
-            probabilities stay. None answers always.
+            probabilities and tags stay. None answers always.
+        top: How many classes `tags` names at most. None: 5 for a tagging model, any number where
+            `tag_threshold` is given.
+        tag_threshold: Lowest probability of a class in `tags`, which may then be empty. None: no bound.
         max_duration: Longest clip in seconds; a longer one holds more than one answer and is a case for
-            `graphophone.timeline`. None takes any length: time grows with its square.
+            `graphophone.timeline`. None takes any length: time grows with its square. (A model whose clips have
+            one length hears its first `bundle.clip_seconds` only; a warning names each clip that is longer.)
         frames_per_batch: Most frames in the network at once, which bounds the memory; one clip is never
             divided.
         workers: Processes that compute features; None decides by the number of clips and processors, 0 uses
@@ -52,7 +62,8 @@ class Recognizer:
         progress: Show a progress bar when there is more than one clip.
 
     Raises:
-        GraphophoneError: If `threshold` is not in [0, 1], `max_duration` not above 0, or there is no such device.
+        GraphophoneError: If `threshold` or `tag_threshold` is not in [0, 1], `top` or `max_duration` not above 0,
+            or there is no such device.
     """
 
     def __init__(
@@ -61,13 +72,20 @@ class Recognizer:
         *,
         device: str | torch.device = "cpu",
         threshold: float | None = None,
+        top: int | None = None,
+        tag_threshold: float | None = None,
         max_duration: float | None = 60.0,
         frames_per_batch: int = 4096,
         workers: int | None = None,
         progress: bool = False,
     ) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise GraphophoneError(f"threshold: {threshold} is not a probability; give a number from 0 to 1")
+        for name, value in (("threshold", threshold), ("tag_threshold", tag_threshold)):
+            if value is not None and not 0 <= value <= 1:
+                raise GraphophoneError(f"{name}: {value} is not a probability; give a number from 0 to 1")
+        if top is not None and (not isinstance(top, int) or isinstance(top, bool) or top < 1):
+            raise GraphophoneError(
+                f"top: {top!r} is not a number of tags; give a whole number from 1 on, 5 for example"
+            )
         if max_duration is not None and not max_duration > 0:
             raise GraphophoneError(
                 f"max_duration: {max_duration:g} s must be above 0; give seconds, or None for any length"
@@ -76,6 +94,9 @@ class Recognizer:
         self.device = usable_device(device)
         self.model = bundle.model.to(self.device).eval()
         self.threshold = threshold
+        self.gives_tags = bundle.kind == "tagging" or top is not None or tag_threshold is not None
+        self.top = TOP if top is None and tag_threshold is None else top
+        self.tag_threshold = tag_threshold
         self.max_duration = max_duration
         self.frames_per_batch = frames_per_batch
         self.workers = workers
@@ -88,7 +109,7 @@ class Recognizer:
         Args:
             source: Folder, or hub id `owner/name` or `owner/name@revision`.
             device: Where the network runs.
-            options: As for the class: `threshold`, `max_duration`, `workers`, ...
+            options: As for the class: `threshold`, `top`, `max_duration`, `workers`, ...
 
         Raises:
             ModelFolderError: If there is no usable model; the text names the file and the remedy.
@@ -217,7 +238,7 @@ class Recognizer:
             frames: Features as the pipeline gives them, before standardisation, each `[frames, dims]`.
 
         Returns:
-            `[clips, classes]` float32, rows sum to one.
+            `[clips, classes]` float32; rows sum to one, but for a tagging model.
         """
         result = np.empty((len(frames), len(self.labels)), dtype=np.float32)
         # Clips of like length together: the batches are evenly filled, the order of the answers is restored.
@@ -226,7 +247,9 @@ class Recognizer:
         held = 0
         for position in order:
             length = len(frames[position])
-            if batch and held + length > self.frames_per_batch:
+            # Spectrograms are stacked, so those of one batch have one length.
+            other = self.bundle.reads_spectrogram and bool(batch) and length != len(frames[batch[0]])
+            if batch and (other or held + length > self.frames_per_batch):
                 result[batch] = self._forward([frames[i] for i in batch])
                 batch, held = [], 0
             batch.append(int(position))
@@ -235,10 +258,13 @@ class Recognizer:
             result[batch] = self._forward([frames[i] for i in batch])
         return result
 
+    def standardized(self, frames: np.ndarray) -> Tensor:
+        """Standardised frames `[frames, dims]`: the nodes of the graph, or all that a spectrogram network sees."""
+        return torch.from_numpy(np.ascontiguousarray(self.bundle.standardizer(frames), dtype=np.float32))
+
     def graph_of(self, frames: np.ndarray) -> Data:
-        """The graph that the network sees: standardised `x` `[frames, dims]` and `edge_index` `[2, edges]`."""
-        standardised = np.ascontiguousarray(self.bundle.standardizer(frames), dtype=np.float32)
-        return self.bundle.graph(Data(x=torch.from_numpy(standardised)))
+        """The graph that a graph network sees: standardised `x` `[frames, dims]` and `edge_index` `[2, edges]`."""
+        return self.bundle.graph(Data(x=self.standardized(frames)))
 
     def answers(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, np.ndarray | None]]:
         """Each clip with its probabilities `[classes]`, or None for a clip that failed, in bounded memory.
@@ -255,22 +281,33 @@ class Recognizer:
                 pending, held = [], 0
         yield from self._answer(pending)
 
+    def tags(self, probabilities: np.ndarray) -> list[tuple[str, float]]:
+        """The tags of one clip with probabilities `[classes]`, the likeliest first; see `top`, `tag_threshold`."""
+        best = np.argsort(-probabilities, kind="stable")[: self.top]
+        if self.tag_threshold is not None:
+            best = best[probabilities[best] >= self.tag_threshold]
+        return [(self.labels[i], float(probabilities[i])) for i in best]
+
     def row(self, probabilities: np.ndarray) -> dict[str, Any]:
-        """`label`, `confidence` and `p_<class>` of one clip with probabilities `[classes]`."""
+        """`label`, `confidence`, `tags` (if any) and `p_<class>` of one clip with probabilities `[classes]`."""
         best = int(np.argmax(probabilities))
         confidence = float(probabilities[best])
         sure = self.threshold is None or confidence >= self.threshold
         return {
             "label": self.labels[best] if sure else UNSURE,
             "confidence": confidence,
+            **({"tags": tags_text(self.tags(probabilities))} if self.gives_tags else {}),
             **{f"p_{name}": float(p) for name, p in zip(self.labels, probabilities, strict=True)},
         }
 
     def table(self, rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-        """Rows as a table; `columns`, then `label`, `confidence`, `p_<class>`, also when there are no rows."""
-        numbers = ["confidence", *(f"p_{name}" for name in self.labels)]
-        frame = pd.DataFrame(rows, columns=[*columns, "label", *numbers])
-        return frame.astype(dict.fromkeys(numbers, "float64"))
+        """Rows as a table; `columns`, then those of `row`, also when there are no rows."""
+        classes = [f"p_{name}" for name in self.labels]
+        tags = ["tags"] if self.gives_tags else []
+        frame = pd.DataFrame(rows, columns=[*columns, "label", "confidence", *tags, *classes])
+        if tags:
+            frame["tags"] = frame["tags"].fillna("").astype("str")
+        return frame.astype(dict.fromkeys(["confidence", *classes], "float64"))
 
     def _one(self, clip: Clip) -> pd.DataFrame:
         heard = hear(clip, self.bundle.pipeline, self.max_duration)
@@ -320,11 +357,20 @@ class Recognizer:
 
     @torch.inference_mode()
     def _forward(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        # Each graph is built alone: a top-k choice between nearly equal similarities then never hangs on the
-        # rounding of a larger matrix product, that is, on the clips beside it.
-        batch: Any = Batch.from_data_list([self.graph_of(item) for item in frames]).to(self.device)
-        logits: Tensor = self.model(batch.x, batch.edge_index, batch.batch, len(frames))
-        return logits.float().softmax(dim=-1).cpu().numpy()
+        logits: Tensor
+        if self.bundle.reads_spectrogram:
+            logits = self.model(torch.stack([self.standardized(item) for item in frames]).to(self.device))
+        else:
+            # Each graph is built alone: a top-k choice between nearly equal similarities then never hangs on the
+            # rounding of a larger matrix product, that is, on the clips beside it.
+            batch: Any = Batch.from_data_list([self.graph_of(item) for item in frames]).to(self.device)
+            logits = self.model(batch.x, batch.edge_index, batch.batch, len(frames))
+        return self.bundle.probabilities(logits.float()).cpu().numpy()
+
+
+def tags_text(tags: Iterable[tuple[str, float]]) -> str:
+    """Tags and their probabilities as one text: `"dog 0.93; bark 0.81"`."""
+    return "; ".join(f"{name} {probability:.2f}" for name, probability in tags)
 
 
 def _frames(heard: Heard) -> np.ndarray:

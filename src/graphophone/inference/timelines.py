@@ -1,4 +1,4 @@
-"""Emotion over time: a long recording, window by window, in bounded memory."""
+"""Answers over time: a long recording, window by window, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ from graphophone.inference.recognizer import Recognizer
 SILENCE = "silence"
 """Label of a window in which nothing is heard."""
 
+TAG_THRESHOLD = 0.5
+"""Probability from which on a tag counts as heard, where no other is given."""
+
 _BLOCK = 1024
 
 
@@ -27,8 +30,8 @@ def timeline(
     recognizer: Recognizer,
     path: str | Path,
     *,
-    window: float = 3.0,
-    hop: float = 1.0,
+    window: float | None = None,
+    hop: float | None = None,
     silence: float | None = -60.0,
     metadata: Mapping[str, float] | None = None,
     progress: bool = False,
@@ -42,17 +45,20 @@ def timeline(
     Args:
         recognizer: The model; its `threshold` and `workers` apply.
         path: Audio file.
-        window: Seconds per answer; best near the length of the utterances the model was trained on.
-        hop: Seconds between the beginnings of two windows, at most `window`.
+        window: Seconds per answer; best near the length of the clips the model was trained on. None: the length
+            of the model's own clips where they have one (`bundle.clip_seconds`), else 3 s.
+        hop: Seconds between the beginnings of two windows, at most `window`. None: half of the window for a model
+            whose clips have one length, else 1 s, or the window where it is shorter.
         silence: Windows whose level (root mean square, without the constant part) is below so many dB of full
             scale get the label `"silence"` and no probabilities. None answers everywhere.
         metadata: Values of the metadata columns of the features.
         progress: Show a progress bar.
 
     Returns:
-        Columns `start`, `end`, `label`, `confidence`, `p_<class>`; the last window may be shorter. `attrs`
-        holds `file`, `duration`, `window`, `hop` and the `failures`: windows without an answer, and the place
-        from which on the file is damaged. See `merge_segments`.
+        Columns `start`, `end`, `label`, `confidence`, `tags` (as the recognizer gives them), `p_<class>`; the last
+        window may be shorter. `attrs` holds `file`, `duration`, `window`, `hop`, `kind` and the `failures`:
+        windows without an answer, and the place from which on the file is damaged. See `merge_segments`, and
+        `tag_segments` for several tags at once.
 
     Raises:
         AudioError: If the file cannot be used from its first window on. Damage and NaN samples farther on end
@@ -60,6 +66,7 @@ def timeline(
         GraphophoneError: If window or hop make no sense.
     """
     about = audio.info(path)
+    window, hop = spans(recognizer, window, hop)
     failures: list[Problem] = []
     blocks = iter_timeline(
         recognizer,
@@ -78,6 +85,8 @@ def timeline(
         "duration": about.duration,
         "window": window,
         "hop": hop,
+        "kind": recognizer.bundle.kind,
+        "tag_threshold": TAG_THRESHOLD if recognizer.tag_threshold is None else recognizer.tag_threshold,
         "failures": failures,
     }
     return frame
@@ -87,8 +96,8 @@ def iter_timeline(
     recognizer: Recognizer,
     path: str | Path,
     *,
-    window: float = 3.0,
-    hop: float = 1.0,
+    window: float | None = None,
+    hop: float | None = None,
     silence: float | None = -60.0,
     metadata: Mapping[str, float] | None = None,
     progress: bool = False,
@@ -99,8 +108,8 @@ def iter_timeline(
     Args:
         recognizer: The model.
         path: Audio file.
-        window: Seconds per answer.
-        hop: Seconds between windows.
+        window: Seconds per answer; None as for `timeline`.
+        hop: Seconds between windows; None as for `timeline`.
         silence: Level in dB of full scale below which a window is silent.
         metadata: Values of the metadata columns of the features.
         progress: Show a progress bar.
@@ -112,6 +121,7 @@ def iter_timeline(
         GraphophoneError: If window or hop make no sense.
     """
     rate = recognizer.bundle.pipeline.rate
+    window, hop = spans(recognizer, window, hop)
     if not audio.SHORTEST <= window < math.inf:
         raise GraphophoneError(
             f"window: {window:g} s is not a length of at least one frame ({audio.SHORTEST:g} s); "
@@ -156,12 +166,28 @@ def iter_timeline(
         failures.append(Problem(f"{path} from {row * hop:.2f} s", row, f"no answers from here on: {error.text}"))
 
 
-def merge_segments(frame: pd.DataFrame) -> pd.DataFrame:
-    """Neighbouring windows with the same label, joined.
+def spans(recognizer: Recognizer, window: float | None, hop: float | None) -> tuple[float, float]:
+    """Window and hop of a timeline in seconds, with the defaults that `timeline` documents."""
+    clip = recognizer.bundle.clip_seconds
+    if window is None:
+        window = 3.0 if clip is None else clip
+    if hop is None:
+        hop = window / 2 if clip is not None else min(window, 1.0)
+    return window, hop
 
-    A window speaks for the time nearest to its centre: the border between two labels lies midway between the
-    centres of the two windows, the first segment begins with the first window and the last ends with the
-    last.
+
+def window_borders(frame: pd.DataFrame) -> np.ndarray:
+    """Where the time for which each window speaks begins and ends, in seconds: `[windows + 1]`.
+
+    A window speaks for the time nearest to its centre: the border between two lies midway between their
+    centres, the first begins with the first window and the last ends with the last.
+    """
+    centres = (frame["start"].to_numpy() + frame["end"].to_numpy()) / 2
+    return np.r_[frame["start"].iloc[0], (centres[:-1] + centres[1:]) / 2, frame["end"].iloc[-1]]
+
+
+def merge_segments(frame: pd.DataFrame) -> pd.DataFrame:
+    """Neighbouring windows with the same label, joined; each speaks for its share of the time (`window_borders`).
 
     Args:
         frame: What `timeline` returned.
@@ -172,26 +198,87 @@ def merge_segments(frame: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["start", "end", "label", "confidence", "windows"]
     if frame.empty:
-        segments = pd.DataFrame(columns=columns)
-        segments.attrs = dict(frame.attrs)
-        return segments
+        joined = pd.DataFrame(columns=columns)
+        joined.attrs = dict(frame.attrs)
+        return joined
     labels = frame["label"].to_numpy()
     first = np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]])
-    centres = (frame["start"].to_numpy() + frame["end"].to_numpy()) / 2
-    borders = (centres[first[1:] - 1] + centres[first[1:]]) / 2
-    group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(labels)]))
-    segments = pd.DataFrame(
+    borders = window_borders(frame)
+    bounds = np.r_[first, len(labels)]
+    group = np.repeat(np.arange(len(first)), np.diff(bounds))
+    joined = pd.DataFrame(
         {
-            "start": np.r_[frame["start"].iloc[0], borders],
-            "end": np.r_[borders, frame["end"].iloc[-1]],
+            "start": borders[bounds[:-1]],
+            "end": borders[bounds[1:]],
             "label": labels[first],
             "confidence": frame["confidence"].groupby(group).mean().to_numpy(),
             "windows": np.bincount(group),
         },
         columns=columns,
     )
-    segments.attrs = dict(frame.attrs)
-    return segments
+    joined.attrs = dict(frame.attrs)
+    return joined
+
+
+def segments(frame: pd.DataFrame, *, gap: float = 0.0) -> pd.DataFrame:
+    """`tag_segments` of a tagging model's timeline, `merge_segments` of any other; `gap` is for tags."""
+    return tag_segments(frame, gap=gap) if frame.attrs.get("kind") == "tagging" else merge_segments(frame)
+
+
+def tag_segments(frame: pd.DataFrame, threshold: float | None = None, *, gap: float = 0.0) -> pd.DataFrame:
+    """When each tag is heard: one row per tag and span of neighbouring windows that reach the threshold.
+
+    The spans of different tags may overlap, as the sounds do. Each window speaks for its share of the time
+    (`window_borders`); silent windows hold no tag.
+
+    Args:
+        frame: What `timeline` returned, with its columns `p_<class>`.
+        threshold: Lowest probability; None: the recognizer's `tag_threshold`, or 0.5 where it has none.
+        gap: Spans of a tag that lie at most so many seconds apart are joined.
+
+    Returns:
+        Columns `start`, `end`, `label` (the tag), `confidence` (mean probability over the windows that reach the
+        threshold) and `windows` (how many), by `start`, then in the order of the classes. `attrs` are those of
+        `frame`.
+
+    Raises:
+        GraphophoneError: If `threshold` is not in [0, 1], or `gap` below 0.
+    """
+    if threshold is None:
+        threshold = float(frame.attrs.get("tag_threshold", TAG_THRESHOLD))
+    if not 0 <= threshold <= 1:
+        raise GraphophoneError(f"threshold: {threshold} is not a probability; give a number from 0 to 1")
+    if not gap >= 0:
+        raise GraphophoneError(f"gap: {gap:g} s must not be below 0; give seconds, or 0 to join nothing")
+    columns = [name for name in frame.columns if str(name).startswith("p_")]
+    probabilities = frame[columns].to_numpy(dtype=np.float64).T  # [tags, windows]
+    heard = probabilities >= threshold  # false where silence has no probability
+    edges = np.diff(np.pad(heard, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    # Both in the order of tags, then time: the k-th beginning and the k-th end belong together.
+    tag, first = np.nonzero(edges == 1)
+    _, last = np.nonzero(edges == -1)
+    borders = window_borders(frame) if len(frame) else np.zeros(1)
+    start, end = borders[first], borders[last]
+    opens = np.r_[True, (tag[1:] != tag[:-1]) | (start[1:] - end[:-1] > gap)][: len(tag)]
+    chosen = np.flatnonzero(opens)
+    sums = np.pad(np.where(heard, probabilities, 0.0).cumsum(axis=1), ((0, 0), (1, 0)))
+    group = np.cumsum(opens) - 1
+    weight = np.bincount(group, sums[tag, last] - sums[tag, first], minlength=len(chosen))
+    windows = np.bincount(group, last - first, minlength=len(chosen)).astype(np.int64)
+    finish = np.r_[chosen[1:], len(tag)] - 1
+    names = np.array([name.removeprefix("p_") for name in columns], dtype=object)
+    joined = pd.DataFrame(
+        {
+            "start": start[chosen],
+            "end": end[finish],
+            "label": names[tag[chosen]],
+            "confidence": weight / np.maximum(windows, 1),
+            "windows": windows,
+        }
+    )
+    joined = joined.sort_values("start", kind="stable", ignore_index=True)
+    joined.attrs = dict(frame.attrs)
+    return joined
 
 
 def _windows(
