@@ -5,7 +5,7 @@ model.save_pretrained("folder")
 model = load_model("folder")
 """
 
-from graphophone.models.base import GraphClassifier, ModelError, PretrainedModel
+from graphophone.models.base import GraphClassifier, ModelError, PretrainedModel, SpectrogramClassifier
 from graphophone.models.registry import MODELS, create_model, list_models, load_model
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "GraphClassifier",
     "ModelError",
     "PretrainedModel",
+    "SpectrogramClassifier",
     "create_model",
     "list_models",
     "load_model",

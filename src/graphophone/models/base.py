@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -13,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graphophone.errors import GraphophoneError
 
@@ -42,7 +44,7 @@ class ModelError(GraphophoneError):
     """A model that cannot be made, or a saved one that cannot be read."""
 
 
-def _fetch(source: str | Path, name: str, **hub: Any) -> Path | None:
+def fetch(source: str | Path, name: str, **hub: Any) -> Path | None:
     """The file ``name`` of a saved model, in a folder or fetched from the hub; None where it has none."""
     if Path(source).is_dir():
         path = Path(source) / name
@@ -70,7 +72,7 @@ def read_config(source: str | Path, **hub: Any) -> dict[str, Any]:
     Raises:
         ModelError: If there is none, or it is not a JSON object.
     """
-    path = _fetch(source, _CONFIG, **hub)
+    path = fetch(source, _CONFIG, **hub)
     if path is None:
         raise ModelError(f"{source}: holds no {_CONFIG}; give the folder that save_pretrained wrote")
     try:
@@ -115,9 +117,13 @@ class PretrainedModel(
 
     Subclasses take keyword-only arguments that JSON can hold, and set `model_name` to their name in the
     registry.
+
+    Attributes:
+        reads: What the network is given: a ``"graph"`` of nodes and edges, or a ``"spectrogram"``.
     """
 
     model_name: ClassVar[str] = ""
+    reads: ClassVar[Literal["graph", "spectrogram"]] = "graph"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -170,7 +176,7 @@ class PretrainedModel(
         name = config.pop("model_name", cls.model_name)
         if name != cls.model_name:
             raise ModelError(f"{source}: holds a {name!r}, not a {cls.model_name!r}; use load_model")
-        weights = _fetch(source, _WEIGHTS, **hub)
+        weights = fetch(source, _WEIGHTS, **hub)
         if weights is None:
             folder = Path(source)
             pickled = [file.name for glob in _PICKLED for file in folder.glob(glob)] if folder.is_dir() else []
@@ -258,5 +264,96 @@ class GraphClassifier(PretrainedModel):
         if not isinstance(last, nn.Linear):
             raise TypeError(f"the classifier of {type(self).__name__} does not end in a linear layer")
         self.classifier[-1] = nn.Linear(last.in_features, num_classes).to(last.weight)
+        self._hub_mixin_config = {**self.config, "num_classes": num_classes}
+        self.num_classes = num_classes
+
+
+class SpectrogramClassifier(PretrainedModel):
+    """A network from spectrograms to class scores, which makes what it needs of them (a graph, patches) itself.
+
+    Subclasses implement `embed` and `classify`, and set `last_layer`.
+
+    Symbols: B spectrograms, C classes.
+
+    Attributes:
+        num_classes: C.
+        num_mel_bins: Width of the spectrograms the network is made for.
+        frames: Their length.
+        last_layer: Name of the submodule, a linear layer or a 1x1 convolution, that gives the class scores.
+        batch_norm: Whether training normalises over the batch, and so needs two spectrograms at least.
+        positions: Names of the learned positions, whose shape follows the size of the spectrograms.
+    """
+
+    reads: ClassVar[Literal["graph", "spectrogram"]] = "spectrogram"
+    last_layer: ClassVar[str] = "classifier"
+    batch_norm: ClassVar[bool] = True
+    positions: ClassVar[tuple[str, ...]] = ("pos_embed",)
+    num_classes: int
+    num_mel_bins: int
+    frames: int
+
+    def embed(self, x: Tensor) -> Tensor:
+        """One vector per spectrogram ``[B, dims]``, before the last layer; argument as `forward`."""
+        raise NotImplementedError
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Class scores ``[B, C]`` of what `embed` gives."""
+        return self.get_submodule(self.last_layer)(embedding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores (logits) of every spectrogram.
+
+        Args:
+            x: Normalised log-mel spectrograms ``[B, frames, mels]`` or ``[B, 1, frames, mels]``.
+
+        Returns:
+            ``[B, C]``.
+
+        Raises:
+            ModelError: If ``x`` has another shape, or is a single spectrogram in training.
+        """
+        return self.classify(self.embed(x))
+
+    def spectrograms(self, x: Tensor) -> Tensor:
+        """``x`` as ``[B, frames, mels]``.
+
+        Raises:
+            ModelError: As `forward`.
+        """
+        if x.ndim == 4 and x.size(1) == 1:
+            x = x[:, 0]
+        if x.ndim != 3:
+            raise ModelError(f"a batch of shape {list(x.shape)}: give [batch, frames, mels]")
+        if self.batch_norm and self.training and x.size(0) < 2:
+            raise ModelError("training on a batch of one: batch normalisation needs two spectrograms at least")
+        return x
+
+    def published_name(self, name: str) -> str | None:
+        """The name here of a tensor of a published checkpoint; None for one that is fixed and made anew here."""
+        return None if name.endswith(".relative_pos") else name
+
+    def fit_position(self, tensor: Tensor, config: Mapping[str, Any]) -> Tensor | None:
+        """Learned positions of another size, resized to this network's; None where that is not possible.
+
+        Args:
+            tensor: As the checkpoint has them; here a map ``[1, dims, height, width]``, which is resized (bicubic).
+            config: ``config.json`` of the checkpoint, where there is one.
+        """
+        own = self.get_parameter(self.positions[0])
+        if tensor.ndim != 4 or tensor.shape[:2] != own.shape[:2]:
+            return None
+        return F.interpolate(tensor.float(), size=tuple(own.shape[2:]), mode="bicubic", align_corners=False)
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last layer by a new one for ``num_classes`` classes, for training on another corpus."""
+        last = self.get_submodule(self.last_layer)
+        new: nn.Module
+        if isinstance(last, nn.Conv2d):
+            new = nn.Conv2d(last.in_channels, num_classes, 1, bias=last.bias is not None).to(last.weight)
+        elif isinstance(last, nn.Linear):
+            new = nn.Linear(last.in_features, num_classes, bias=last.bias is not None).to(last.weight)
+        else:
+            raise TypeError(f"{self.last_layer} of {type(self).__name__} is not a linear layer")
+        self.set_submodule(self.last_layer, new)
         self._hub_mixin_config = {**self.config, "num_classes": num_classes}
         self.num_classes = num_classes

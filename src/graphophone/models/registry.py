@@ -12,9 +12,12 @@ MODELS: Registry[PretrainedModel] = Registry(
     "model",
     {
         "glnn": "graphophone.models.glnn:GLNN",
+        "ast": "graphophone.models.ast:AST",
+        "cnn14": "graphophone.models.cnn14:CNN14",
         "cogcn": "graphophone.models.cogcn:CoGCN",
         "compact_ser": "graphophone.models.compact_ser:CompactSER",
         "ga_gru": "graphophone.models.ga_gru:GAGRU",
+        "lhgnn": "graphophone.models.lhgnn:LHGNN",
         "lstm_gin": "graphophone.models.lstm_gin:LSTMGIN",
     },
 )

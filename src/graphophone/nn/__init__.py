@@ -1,21 +1,54 @@
 """Layers, each usable alone: plain tensors and ``edge_index`` in, tensors out."""
 
+from graphophone.nn.aggregation import max_relative, neighbour_max
 from graphophone.nn.attention import GraphAttention
+from graphophone.nn.clustering import Clusters, centroid_spread, pooled_centroids, sampled_centroids
+from graphophone.nn.conv_ffn import ConvFFN
 from graphophone.nn.convolution import GINConv, GraphLSTMConv, NeighbourLSTM
+from graphophone.nn.density import density_peaks
+from graphophone.nn.drop_path import DropPath
+from graphophone.nn.fuzzy import fuzzy_c_means, fuzzy_centroids, fuzzy_memberships
+from graphophone.nn.grid import grid_neighbours, pool_grid
+from graphophone.nn.kmeans import k_means
+from graphophone.nn.lhg import GraphConv, GridClustering, LHGBlock
 from graphophone.nn.lstm import NeighbourPlan, NeighbourPlanError, graph_lstm
 from graphophone.nn.pooling import POOLINGS, create_pooling, list_poolings
+from graphophone.nn.position import PositionCloseness, position_closeness
 from graphophone.nn.recurrent import FrameRNN
+from graphophone.nn.stem import ConvStem, Downsample
 
 __all__ = [
     "POOLINGS",
+    "Clusters",
+    "ConvFFN",
+    "ConvStem",
+    "Downsample",
+    "DropPath",
     "FrameRNN",
     "GINConv",
     "GraphAttention",
+    "GraphConv",
     "GraphLSTMConv",
+    "GridClustering",
+    "LHGBlock",
     "NeighbourLSTM",
     "NeighbourPlan",
     "NeighbourPlanError",
+    "PositionCloseness",
+    "centroid_spread",
     "create_pooling",
+    "density_peaks",
+    "fuzzy_c_means",
+    "fuzzy_centroids",
+    "fuzzy_memberships",
     "graph_lstm",
+    "grid_neighbours",
+    "k_means",
     "list_poolings",
+    "max_relative",
+    "neighbour_max",
+    "pool_grid",
+    "pooled_centroids",
+    "position_closeness",
+    "sampled_centroids",
 ]

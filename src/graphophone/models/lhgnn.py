@@ -1,0 +1,223 @@
+r"""LHGNN: a spectrogram as a grid of nodes, each read with its neighbours and with fuzzy clusters of all nodes.
+
+Paper:
+
+    @inproceedings{singh2025lhgnn,
+      title     = {{LHGNN}: Local-Higher Order Graph Neural Networks For Audio Classification and Tagging},
+      author    = {Singh, Shubhr and Benetos, Emmanouil and Phan, Huy and Stowell, Dan},
+      booktitle = {ICASSP},
+      year      = {2025},
+      note      = {arXiv:2501.03464}
+    }
+
+The spectrogram ``[frames, mels]`` is turned to ``[mels, frames]``; convolutions make one node of 4 x 4 values; four
+stages of blocks follow, each with half the grid of the one before. A block is an `graphophone.nn.LHGBlock` (equations
+1 to 4) and a `graphophone.nn.ConvFFN`. The mean over the last grid goes through a hidden layer to the class scores.
+
+What the paper leaves open, and what was chosen: a learned absolute position, added after the stem and resized for
+other grids, and a fixed relative one in the k-NN search (``rel_pos``); in the first two stages neighbours are pooled
+nodes (``reduction``), without which the first needs a matrix of 8192 x 8192; dilation of 2 from the fifth block on
+(all as in Han et al., "Vision GNN", 2022); the MLP of equation 3 is one layer of 4 groups; the first centroids are
+means of the cells of a grid (``init="pool"``), so that the answer does not depend on chance. The third stage is 400
+wide, not 320: only that gives the paper's 31 M parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graphophone.models.base import ModelError, SpectrogramClassifier
+from graphophone.nn.channels_last import convolve
+from graphophone.nn.clustering import Init
+from graphophone.nn.conv_ffn import ConvFFN
+from graphophone.nn.lhg import Cluster, Kernel, LHGBlock
+from graphophone.nn.position import PositionCloseness, RelPos
+from graphophone.nn.stem import ConvStem, Downsample, Stem
+
+Size = Literal["ti", "s", "m", "b"]
+
+# ti is ours, for processors and small corpora; the others are published (s) or in the authors' code (m, b).
+_SIZES: dict[str, dict[str, Any]] = {
+    "ti": {"channels": (40, 80, 160, 320), "blocks": (1, 1, 2, 1), "k": 9, "head_width": 256},
+    "s": {"channels": (80, 160, 400, 640), "blocks": (2, 2, 6, 2), "k": 25, "head_width": 1024},
+    "m": {"channels": (96, 192, 384, 768), "blocks": (2, 2, 16, 2), "k": 25, "head_width": 1024},
+    "b": {"channels": (128, 256, 512, 1024), "blocks": (2, 2, 18, 2), "k": 25, "head_width": 1024},
+}
+_LARGEST_DILATION = 128  # of the reference: neighbours and dilation stay below 128 centroids times dilation
+
+
+class LHGNN(SpectrogramClassifier):
+    """Local and higher-order graph neural network of a spectrogram.
+
+    Args:
+        num_classes: Classes.
+        size: Preset of ``channels``, ``blocks``, ``k`` and ``head_width``: ``"ti"`` (3 M parameters, for processors
+            and small corpora), ``"s"`` (the paper's, 31 M), ``"m"``, ``"b"``.
+        num_mel_bins: Width of the spectrograms that the learned position is made for; others are resized to.
+        frames: Their length.
+        channels: Width of each stage, multiples of 4.
+        blocks: Blocks of each stage.
+        k: Neighbours of a node.
+        K: Centroids chosen per node.
+        P: Centroids.
+        m: Fuzziness.
+        v: Iterations of the clustering.
+        init: First centroids: ``"pool"``, ``"noise"``, ``"sample"``, ``"learned"``.
+        cluster: ``"fcm"``, ``"kmeans"``, ``"density"``.
+        centroid_grad: Let gradients pass through the centroids.
+        kernel: ``"both"`` terms, ``"local"`` (neighbours) or ``"higher"`` (centroids).
+        dilation: Of the k d nearest every d-th is a neighbour; ``"ref"``: 1 in the first four blocks, then 2 (where P
+            is 50).
+        rel_pos: Place in the search for neighbours: ``"ref"``, ``"grid"``, ``"none"``, as
+            `graphophone.nn.position_closeness` has them.
+        include_self: Whether a node may be its own neighbour in stages without pooling.
+        reduction: Side of the windows whose means are candidates for neighbours, per stage.
+        stem: ``"three"`` or ``"four"`` convolutions.
+        head_width: Hidden width of the classifier.
+        drop_path: Largest probability of dropping a branch, that of the last block; the first has 0.
+        dropout: Probability of dropping a number of the hidden layer of the classifier.
+
+    Shapes:
+        ``[B, frames, mels]`` or ``[B, 1, frames, mels]`` -> ``[B, num_classes]``. Any number of frames and mels.
+    """
+
+    model_name: ClassVar[str] = "lhgnn"
+    last_layer: ClassVar[str] = "prediction.4"
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        size: Size = "s",
+        num_mel_bins: int = 128,
+        frames: int = 1024,
+        channels: Sequence[int] | None = None,
+        blocks: Sequence[int] | None = None,
+        k: int | None = None,
+        K: int = 10,
+        P: int = 50,
+        m: float = 2.0,
+        v: int = 1,
+        init: Init = "pool",
+        cluster: Cluster = "fcm",
+        centroid_grad: bool = False,
+        kernel: Kernel = "both",
+        dilation: Literal["ref"] | int = "ref",
+        rel_pos: RelPos = "ref",
+        include_self: bool = True,
+        reduction: Sequence[int] = (4, 2, 1, 1),
+        stem: Stem = "three",
+        head_width: int | None = None,
+        drop_path: float = 0.1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if size not in _SIZES:
+            raise ModelError(f"unknown size {size!r}; choose from {', '.join(_SIZES)}")
+        preset = _SIZES[size]
+        channels = tuple(preset["channels"] if channels is None else channels)
+        blocks = tuple(preset["blocks"] if blocks is None else blocks)
+        k = int(preset["k"] if k is None else k)
+        head_width = int(preset["head_width"] if head_width is None else head_width)
+        if not len(channels) == len(blocks) == len(reduction) > 0:
+            raise ModelError(
+                f"channels, blocks and reduction name {len(channels)}, {len(blocks)} and {len(reduction)} stages; "
+                "give each of them once per stage"
+            )
+        if min(num_classes, num_mel_bins, frames, *blocks) < 1:
+            raise ModelError("num_classes, num_mel_bins, frames and blocks: give at least 1")
+        if dilation != "ref" and not isinstance(dilation, int):
+            raise ModelError(f"dilation={dilation!r}: give 'ref' or a number")
+        self.num_classes, self.num_mel_bins, self.frames = num_classes, num_mel_bins, frames
+        count = sum(blocks)
+        rates = [drop_path * number / max(1, count - 1) for number in range(count)]
+        try:
+            self.stem = ConvStem(1, channels[0], stem)
+            self.pos_embed = nn.Parameter(torch.zeros(1, channels[0], -(-num_mel_bins // 4), -(-frames // 4)))
+            self.backbone = nn.ModuleList()
+            self.closeness = nn.ModuleList()
+            number = 0
+            for stage, (width, depth, window) in enumerate(zip(channels, blocks, reduction, strict=True)):
+                if stage:
+                    self.backbone.append(Downsample(channels[stage - 1], width))
+                self.closeness.append(PositionCloseness(rel_pos, width, window))
+                for _ in range(depth):
+                    ref = max(1, min(number // 4 + 1, _LARGEST_DILATION // P))
+                    block = LHGBlock(
+                        width,
+                        k=k,
+                        dilation=ref if dilation == "ref" else dilation,
+                        reduction=window,
+                        include_self=include_self,
+                        kernel=kernel,
+                        drop_path=rates[number],
+                        P=P,
+                        K=K,
+                        cluster=cluster,
+                        init=init,
+                        v=v,
+                        m=m,
+                        centroid_grad=centroid_grad,
+                    )
+                    self.backbone.append(nn.Sequential(block, ConvFFN(width, drop_path=rates[number])))
+                    number += 1
+        except ValueError as error:
+            raise ModelError(str(error)) from error
+        self.prediction = nn.Sequential(
+            nn.Conv2d(channels[-1], head_width, 1),
+            nn.BatchNorm2d(head_width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Conv2d(head_width, num_classes, 1),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def position(self, height: int, width: int) -> Tensor:
+        """The learned position, resized (bicubic) to a grid ``[1, C, H, W]``."""
+        if self.pos_embed.shape[2:] == (height, width):
+            return self.pos_embed
+        return F.interpolate(self.pos_embed, (height, width), mode="bicubic", align_corners=False)
+
+    def feature_map(self, x: Tensor) -> Tensor:
+        """Nodes after the last block ``[B, H, W, C]``; argument as `forward`."""
+        x = self.spectrograms(x).transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last)
+        x = self.stem(x)
+        x = (x + self.position(x.size(2), x.size(3))).permute(0, 2, 3, 1).contiguous()
+        stages = iter(self.closeness)
+        table = next(stages)(x.size(1), x.size(2), x.device)
+        for layer in self.backbone:
+            if isinstance(layer, Downsample):
+                x = convolve(x, layer)
+                table = next(stages)(x.size(1), x.size(2), x.device)
+            else:
+                block, feed_forward = layer.children()
+                x = feed_forward(block(x, table))
+        return x
+
+    def embed(self, x: Tensor) -> Tensor:
+        """One vector per spectrogram ``[B, head_width]``, before the last layer; argument as `forward`."""
+        pooled = self.feature_map(x).mean((1, 2))[:, :, None, None]
+        return self.prediction[:4](pooled).flatten(1)
+
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Class scores ``[B, num_classes]`` of what `embed` gives."""
+        return self.prediction[4](embedding[:, :, None, None]).flatten(1)
+
+    def centroid_spread(self) -> list[float]:
+        """How far apart the centroids of each block were in the last training pass, in units of the nodes' spread.
+
+        Near 0 all centroids are the mean of the nodes, and the higher-order term is global pooling. One number per
+        block; NaN before any training; empty where the kernel has no clusters.
+        """
+        blocks = [module for module in self.modules() if isinstance(module, LHGBlock) and module.clustering is not None]
+        spreads = [block.clustering.spread for block in blocks if block.clustering is not None]
+        return [float("nan") if spread is None else spread.item() for spread in spreads]

@@ -1,0 +1,100 @@
+"""What all clusterings of nodes share: their result, first centroids, distances, spread."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Init = Literal["pool", "noise", "sample", "learned"]
+
+_LEAST = 1e-8  # squared distance below which a node lies on a centroid
+
+
+class Clusters(NamedTuple):
+    """Centroids ``[B, P, C]``, and of each node those that are nearest ``[B, N, K]`` (int64)."""
+
+    centroids: Tensor
+    nearest: Tensor
+
+
+def squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
+    """Squared Euclidean distances, at least 1e-8, as one product of matrices.
+
+    Args:
+        x: Nodes ``[B, N, C]``.
+        centroids: ``[B, P, C]``.
+
+    Returns:
+        ``[B, N, P]``.
+    """
+    norms = centroids.square().sum(-1)[:, None, :]
+    distances = torch.baddbmm(norms, x, centroids.mT, alpha=-2) + x.square().sum(-1, keepdim=True)
+    return distances.clamp_min(_LEAST)
+
+
+def centroid_spread(centroids: Tensor, x: Tensor) -> Tensor:
+    """How far apart centroids are, in units of how far apart nodes are: near 0, all centroids are the mean.
+
+    The root mean square distance from their mean, of the centroids over that of the nodes, averaged over the batch.
+
+    Args:
+        centroids: ``[B, P, C]``.
+        x: Nodes ``[B, N, C]``.
+
+    Returns:
+        Scalar.
+    """
+
+    def scatter(points: Tensor) -> Tensor:
+        mean = points.mean(1)
+        return (points.square().sum(-1).mean(-1) - mean.square().sum(-1)).clamp_min(0).sqrt()
+
+    return (scatter(centroids.detach()) / scatter(x.detach()).clamp_min(1e-12)).mean()
+
+
+def cells(number: int) -> tuple[int, int]:
+    """Rows and columns of a grid of ``number`` cells, about twice as wide as high (5 x 10 for 50)."""
+    rows = [height for height in range(1, number + 1) if number % height == 0]
+    height = min(rows, key=lambda rows: abs(rows / (number / 2) ** 0.5 - 1))
+    return height, number // height
+
+
+@functools.lru_cache(maxsize=32)
+def _pooling_matrix(height: int, width: int, number: int, device: torch.device) -> Tensor:
+    """Weights ``[P, H * W]`` of adaptive average pooling: of n windows over s, i is i s // n to ceil((i + 1) s / n)."""
+
+    def axis(size: int, parts: int) -> Tensor:
+        begin = torch.arange(parts) * size // parts
+        end = -(-(torch.arange(1, parts + 1) * size) // parts)
+        inside = (torch.arange(size) >= begin[:, None]) & (torch.arange(size) < end[:, None])
+        return inside / inside.sum(1, keepdim=True)
+
+    rows, columns = cells(number)
+    return torch.kron(axis(height, rows), axis(width, columns)).to(device)
+
+
+def pooled_centroids(x: Tensor, number: int) -> Tensor:
+    """Means of the nodes of each of ``number`` cells of the grid (adaptive average pooling).
+
+    Args:
+        x: Nodes on their grid ``[B, H, W, C]``.
+        number: P.
+
+    Returns:
+        ``[B, P, C]``.
+    """
+    weights = _pooling_matrix(x.size(1), x.size(2), number, x.device).to(x.dtype)
+    return weights @ x.flatten(1, 2)
+
+
+def sampled_centroids(x: Tensor, number: int, *, random: bool) -> Tensor:
+    """``number`` of the nodes ``[B, N, C]``: random ones (with repetition), or evenly spaced ones ``[B, P, C]``."""
+    batch, n, channels = x.shape
+    if random:
+        chosen = torch.randint(n, (batch, number, 1), device=x.device)
+    else:
+        chosen = torch.linspace(0, n - 1, number, device=x.device).round().long()[None, :, None].expand(batch, -1, -1)
+    return x.gather(1, chosen.expand(-1, -1, channels))
