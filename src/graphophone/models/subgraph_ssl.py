@@ -1,0 +1,329 @@
+r"""SubgraphSSL: recordings as nodes, learned from few labels with the help of tasks that need none.
+
+Paper:
+
+    @article{shirian2022self,
+      title   = {Self-supervised graphs for audio representation learning with limited labeled data},
+      author  = {Shirian, Amir and Somandepalli, Krishna and Guha, Tanaya},
+      journal = {IEEE Journal of Selected Topics in Signal Processing},
+      volume  = {16},
+      number  = {6},
+      year    = {2022}
+    }
+
+A shared network f (two graph convolutions, 256 wide) and a convolution of the same kind for each head: classes,
+reconstruction (for denoise and completion) and shuffle. The classes are read from the clean graph, the tasks from
+spoilt copies of it (`graphophone.nn.self_supervision`):
+
+.. math:: L = L_{ce} + \lambda_1 L_{en} + \lambda_2 \sum_t L_t
+
+What differs from the paper, which has no released training code: negative edges are normalised by absolute degrees;
+losses are means over nodes; each head is one layer, so that with 4 classes and 165 features the shared part has 108,288
+parameters, the heads 1,028, 42,405 and 257 (the paper counts 212K to 272K, which its text does not explain).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from graphophone.models.base import ModelError, PretrainedModel
+from graphophone.nn.convolution import GINConv
+from graphophone.nn.graphmix import GraphMix, Mix
+from graphophone.nn.self_supervision import SelfSupervision, entropy
+from graphophone.nn.signed import Negative, PlainGINConv, SignedGATConv, SignedGCNConv, signed_norm
+
+Backbone = Literal["gcn", "gat", "gin", "graphmix", "mlp"]
+Reduction = Literal["mean", "sum"]
+
+
+class SubgraphSSL(PretrainedModel):
+    """SubgraphSSL.
+
+    Symbols: N nodes, E edges, C classes.
+
+    Args:
+        in_channels: Width of the node features (165 for speech, 128 for events in the paper).
+        num_classes: C.
+        backbone: ``"gcn"`` (published), ``"gat"``, ``"gin"``, ``"graphmix"`` (a GCN, with the losses of GraphMix) or
+            ``"mlp"``, a control that does not look at the edges.
+        hidden_channels: Width of the shared layers; with ``"gat"`` that of all heads together.
+        num_layers: Shared layers.
+        dropout: Probability of dropping a channel at the input of each shared layer.
+        head_dropout: The same at the input of the heads.
+        tasks: Self-supervised tasks, or a weight for each; see `graphophone.nn.self_supervision.SelfSupervision`, as
+            for the next five.
+        noise: Variance of the noise of denoise.
+        fraction: Share of nodes that completion and shuffle spoil.
+        shuffle_over: Nodes that the loss of shuffle averages over.
+        balanced: Whether both answers of shuffle weigh the same.
+        per_dim: Whether reconstruction losses are divided by the number of dims.
+        entropy_weight: lambda 1.
+        ssl_weight: lambda 2.
+        reduction: Cross-entropy and entropy are the ``"mean"`` over their nodes, or the ``"sum"``, as printed.
+        negative: What becomes of negative edges: ``"subtract"``, ``"drop"``, or ``"separate"`` weights (GCN only).
+        heads: Attention heads of a shared layer.
+        output_heads: Attention heads of a head, averaged.
+        attention_dropout: Probability of dropping an attention coefficient.
+        mixing: Options of `graphophone.nn.graphmix.GraphMix`, for that backbone.
+
+    Shapes:
+        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> logits ``[N, C]``. ``x`` may be sparse
+        (COO) for all backbones but GIN.
+    """
+
+    model_name = "subgraph_ssl"
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        backbone: Backbone = "gcn",
+        hidden_channels: int = 256,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        head_dropout: float = 0.0,
+        tasks: Sequence[str] | Mapping[str, float] = (),
+        noise: float = 0.1,
+        fraction: float = 0.1,
+        shuffle_over: Literal["all", "masked"] = "all",
+        balanced: bool = False,
+        per_dim: bool = False,
+        entropy_weight: float = 0.01,
+        ssl_weight: float = 0.1,
+        reduction: Reduction = "mean",
+        negative: Negative = "subtract",
+        heads: int = 8,
+        output_heads: int = 1,
+        attention_dropout: float = 0.0,
+        mixing: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if backbone not in get_args(Backbone):
+            raise ModelError(f"subgraph_ssl has no backbone {backbone!r}; choose {', '.join(get_args(Backbone))}")
+        if num_layers < 1 or hidden_channels < 1:
+            raise ModelError(f"num_layers and hidden_channels must be at least 1: {num_layers}, {hidden_channels}")
+        if backbone == "gat" and hidden_channels % heads:
+            raise ModelError(f"hidden_channels {hidden_channels} is no multiple of {heads} heads; change one of them")
+        if negative == "separate" and backbone not in ("gcn", "graphmix"):
+            raise ModelError(f'negative="separate" needs the backbone gcn, not {backbone}; give "subtract" or "drop"')
+        if mixing is not None and backbone != "graphmix":
+            raise ModelError(f"mixing is for the backbone graphmix, not {backbone}; leave it out")
+        if reduction not in get_args(Reduction):
+            raise ModelError(f'reduction is {reduction!r}; give "mean" or "sum"')
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.backbone = backbone
+        self.hidden_channels = hidden_channels
+        self.num_layers = num_layers
+        self.dropout = dropout
+        self.head_dropout = head_dropout
+        self.entropy_weight = entropy_weight
+        self.ssl_weight = ssl_weight
+        self.reduction: Reduction = reduction
+        self.negative: Negative = negative
+        self.heads = heads
+        self.output_heads = output_heads
+        self.attention_dropout = attention_dropout
+        self.mixing = GraphMix(**(mixing or {})) if backbone == "graphmix" else None
+        widths = [in_channels] + [hidden_channels] * num_layers
+        self.layers = nn.ModuleList(self._layer(*pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.classifier = self._head(hidden_channels, num_classes)
+        self.ssl = (
+            SelfSupervision(
+                in_channels,
+                hidden_channels,
+                tasks,
+                head=self._head,
+                noise=noise,
+                fraction=fraction,
+                shuffle_over=shuffle_over,
+                balanced=balanced,
+                per_dim=per_dim,
+            )
+            if tasks
+            else None
+        )
+
+    def _layer(self, wide: int, out: int) -> nn.Module:
+        """A shared layer."""
+        if self.backbone == "gat":
+            return SignedGATConv(wide, out // self.heads, heads=self.heads, dropout=self.attention_dropout)
+        if self.backbone == "gin":
+            return GINConv(wide, out)
+        return self._head(wide, out)
+
+    def _head(self, wide: int, out: int) -> nn.Module:
+        """A layer whose result is not bounded."""
+        if self.backbone == "gat":
+            dropout = self.attention_dropout
+            return SignedGATConv(wide, out, heads=self.output_heads, concat=False, dropout=dropout)
+        if self.backbone == "gin":
+            return PlainGINConv(wide, out, hidden_channels=wide)
+        if self.backbone == "mlp":
+            return NodeLinear(wide, out)
+        negative: Negative = "separate" if self.negative == "separate" else "subtract"
+        return SignedGCNConv(wide, out, negative=negative, normalize=False)
+
+    def prepare(self, edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int) -> tuple[Tensor, Tensor | None]:
+        """The edges as the layers read them: once for all layers, heads and copies of a graph."""
+        if self.negative == "drop" and edge_weight is not None:
+            kept = edge_weight > 0
+            edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
+        if self.backbone in ("gcn", "graphmix"):
+            dtype = self.layers[0].conv.lin.weight.dtype
+            return signed_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
+        return edge_index, edge_weight
+
+    def _activate(self, h: Tensor) -> Tensor:
+        if self.backbone == "gin":  # the layer ends in its own
+            return h
+        return F.elu(h) if self.backbone == "gat" else h.relu()
+
+    def encode(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """States ``[N, hidden_channels]`` of the shared layers, over edges that `prepare` returned."""
+        h = x
+        for layer in self.layers:
+            h = self._activate(layer(_drop(h, self.dropout, self.training), edge_index, edge_weight))
+        return _drop(h, self.head_dropout, self.training)
+
+    def embed(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """States ``[N, hidden_channels]`` before the heads; arguments as `forward`."""
+        return self.encode(x, *self.prepare(edge_index, edge_weight, x.shape[0]))
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """Class scores (logits) of every node.
+
+        Args:
+            x: Node features ``[N, in_channels]``.
+            edge_index: Sources and targets ``[2, E]``.
+            edge_weight: Weights ``[E]``, +1 and -1; None: all 1.
+
+        Returns:
+            ``[N, C]``.
+        """
+        graph = self.prepare(edge_index, edge_weight, x.shape[0])
+        return self.classifier(self.encode(x, *graph), *graph)
+
+    def pointwise(self, x: Tensor, mix: Mix | None = None) -> Tensor:
+        """Class scores ``[N, C]`` of the same layers without propagation (GCN, GraphMix and MLP).
+
+        Args:
+            x: Node features ``[N, in_channels]``.
+            mix: How hidden states are mixed, or None.
+        """
+        h = x
+        for number, layer in enumerate(self.layers):
+            if mix is not None and mix.layer == number:
+                h = mix.share * h + (1 - mix.share) * h[mix.partner]
+            h = layer.pointwise(_drop(h, self.dropout, self.training)).relu()
+        if mix is not None and mix.layer == self.num_layers:
+            h = mix.share * h + (1 - mix.share) * h[mix.partner]
+        return self.classifier.pointwise(_drop(h, self.head_dropout, self.training))
+
+    def losses(
+        self,
+        x: Tensor,
+        edge_index: Tensor,
+        edge_weight: Tensor | None,
+        y: Tensor,
+        batch: Tensor | None = None,
+        *,
+        generator: Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """All losses by name, not weighted.
+
+        Args:
+            x: Node features ``[N, in_channels]``.
+            edge_index: Sources and targets ``[2, E]``.
+            edge_weight: Weights ``[E]``, or None.
+            y: Labels ``[N]``, -1 where there is none.
+            batch: Graph of every node ``[N]``, ascending: tasks choose nodes in each graph; None: all are of one.
+            generator: What draws the corruptions (dropout and GraphMix use torch's own generator).
+
+        Returns:
+            ``cross_entropy`` over labelled nodes and ``entropy`` over others; one for each self-supervised task; with
+            the backbone GraphMix ``mix_labelled`` and ``mix_unlabelled``.
+        """
+        graph = self.prepare(edge_index, edge_weight, x.shape[0])
+        logits = self.classifier(self.encode(x, *graph), *graph)
+        found = node_losses(logits, y, reduction=self.reduction)
+        if self.ssl is not None:
+            found.update(self.ssl(self.encode, x, *graph, batch=batch, generator=generator))
+        if self.mixing is not None:
+            found.update(self.mixing.losses(self, x, edge_index, edge_weight, y))
+        return found
+
+    def total(self, losses: Mapping[str, Tensor], *, progress: float = 1.0) -> Tensor:
+        """The loss to be minimised, from what `losses` returned.
+
+        Args:
+            losses: By name.
+            progress: Share of the training that is done, for GraphMix.
+        """
+        total = losses["cross_entropy"]
+        if self.entropy_weight:
+            total = total + self.entropy_weight * losses["entropy"]
+        if self.ssl is not None and self.ssl_weight:
+            total = total + self.ssl_weight * self.ssl.total({name: losses[name] for name in self.ssl.weights})
+        if self.mixing is not None:
+            total = total + losses["mix_labelled"]
+            if "mix_unlabelled" in losses:
+                total = total + self.mixing.weight(progress) * losses["mix_unlabelled"]
+        return total
+
+
+class NodeLinear(nn.Module):
+    """A linear layer that takes a graph and does not look at its edges: the control of what they are worth.
+
+    Args:
+        in_channels: Width of the node states.
+        out_channels: Width of the result.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels)
+        nn.init.xavier_uniform_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def pointwise(self, x: Tensor) -> Tensor:
+        """``[N, in_channels]`` -> ``[N, out_channels]``."""
+        return self.linear(x)
+
+    def forward(self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> Tensor:
+        """As `pointwise`."""
+        return self.linear(x)
+
+
+def node_losses(logits: Tensor, y: Tensor, *, reduction: Reduction = "mean") -> dict[str, Tensor]:
+    """Cross-entropy of labelled nodes (equation 1) and entropy of the others (equation 2).
+
+    Args:
+        logits: ``[N, C]``.
+        y: Labels ``[N]``, -1 where there is none.
+        reduction: Over nodes: ``"mean"``, or ``"sum"`` as printed.
+
+    Returns:
+        ``cross_entropy`` and ``entropy``; 0 where there are no such nodes.
+    """
+    known = y >= 0
+    terms = {
+        "cross_entropy": F.cross_entropy(logits[known], y[known], reduction="none"),
+        "entropy": entropy(logits[~known]),
+    }
+    return {name: loss.mean() if reduction == "mean" and len(loss) else loss.sum() for name, loss in terms.items()}
+
+
+def _drop(h: Tensor, probability: float, training: bool) -> Tensor:
+    """Dropout; of sparse features, on the values that there are."""
+    if not h.is_sparse:
+        return F.dropout(h, probability, training)
+    h = h.coalesce()
+    values = F.dropout(h.values(), probability, training)
+    return torch.sparse_coo_tensor(h.indices(), values, h.shape, is_coalesced=True)
