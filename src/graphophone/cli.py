@@ -24,6 +24,9 @@ from graphophone.errors import GraphophoneError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from graphophone.corpora.base import Corpus
+    from graphophone.features import FeatureSet
+
 OK, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 
 EXIT_CODES = """\
@@ -204,6 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  graphophone features is10 --corpus ravdess --root data/ravdess\n"
         "  graphophone features fbank --corpus folder --root my_corpus --workers 2\n"
         "  graphophone features glnn-ravdess --root data/ravdess   all that this recipe's training needs\n"
+        "  graphophone features fbank --corpus folder --root my_corpus --constants   what to standardise it with\n"
         "  graphophone features --info          what the cache holds\n"
         "  graphophone features --clear         empty it",
     )
@@ -211,6 +215,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--corpus", default="folder", help="registered corpus (folder)")
     sub.add_argument("--root", help="where the corpus is")
     sub.add_argument("--workers", type=int, help="processes; all cores by default")
+    sub.add_argument(
+        "--constants", action="store_true", help="measure mean, deviation and lengths (of the training part)"
+    )
     sub.add_argument("--info", action="store_true", help="say what the cache holds")
     sub.add_argument("--clear", action="store_true", help="empty the cache")
 
@@ -498,6 +505,8 @@ def run_features(options: argparse.Namespace) -> int:
     features = pipeline.extract(corpus, cache=cache, workers=options.workers)
     stats = features.stats
     _show_speed(stats.items, stats.cached, stats.seconds_audio, stats.seconds_extracted, stats.seconds_wall)
+    if options.constants and len(features):
+        _show_constants(features, corpus)
     code = _show_problems([*corpus.problems, *features.failures, *features.notes])
     return code if len(features) else FAILED
 
@@ -514,7 +523,31 @@ def _recipe_features(options: argparse.Namespace) -> int:
         stats = version.stats
         out.print(f"speed {speed:g}: ", end="", highlight=False)
         _show_speed(stats.items, stats.cached, stats.seconds_audio, stats.seconds_extracted, stats.seconds_wall)
+    if options.constants:
+        _show_constants(prepared.features, prepared.corpus)
     return _show_problems(prepared.corpus.problems)
+
+
+def _show_constants(features: FeatureSet, corpus: Corpus) -> None:
+    """Constants of the training part (of a corpus without one: of all of it), as lines of a recipe."""
+    from graphophone.features.constants import measure
+
+    rows = None
+    if "split" in corpus.table:
+        parts = corpus.table["split"].to_numpy()[features.rows]
+        rows = (parts == "train").nonzero()[0]
+    found = measure(features, rows)
+    part = "" if rows is None else " of the training part"
+    out.print(
+        f"{found.clips} clips{part}, {found.frames} frames: mean {found.mean:.6g}, deviation {found.std:.6g}\n"
+        f"frames of a clip: {found.shortest} to {found.longest}, {found.median} in the middle; "
+        f"{found.suggested} hold {100 * found.whole:.0f} % of the clips whole\n"
+        "in the recipe of a model that reads spectrograms:\n"
+        f"  features: {{frames: {found.suggested}}}\n"
+        f"  standardize: {{per: corpus, mean: {found.mean:.6g}, std: {found.std:.6g}}}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _show_speed(items: int, cached: int, sound: float, extracted: float, wall: float) -> None:

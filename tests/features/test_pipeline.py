@@ -5,6 +5,7 @@ import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from graphophone.features import (
     FeatureCache,
     FeatureError,
     FeaturePipeline,
+    Standardizer,
     create_extractor,
 )
 from graphophone.features import cache as cache_module
@@ -438,3 +440,73 @@ def test_recordings_that_are_too_long_are_failures_cached_or_not(
         (problem,) = limited.failures
         assert "1.50 s, more than 1 s" in problem.reason
         assert len(pipeline.extract(corpus, cache=cache, workers=1, progress=False)) == 2
+
+
+@given(n=st.integers(1, 12), frames=st.integers(1, 12), decimate=st.integers(1, 3), pad=st.floats(-20, 20, width=32))
+def test_a_fixed_number_of_frames(n: int, frames: int, decimate: int, pad: float) -> None:
+    extractor = create_extractor("fbank", num_mel_bins=5)
+    free = FeaturePipeline(extractor, decimate=decimate, metadata=["m"])
+    fixed = FeaturePipeline(extractor, decimate=decimate, metadata=["m"], frames=frames, pad_value=pad)
+    raw, metadata = np.random.default_rng(n).normal(size=(n, 5)).astype(np.float32), np.array([3.0], np.float32)
+    expected, got = free.finish(raw, metadata), fixed.finish(raw, metadata)
+    kept = min(len(expected), frames)
+    assert got.shape == (frames, 6)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got[:kept], expected[:kept])
+    np.testing.assert_array_equal(got[kept:, :5], pad)
+    np.testing.assert_array_equal(got[:, 5], 3.0)
+    np.testing.assert_array_equal(fixed.finish(raw, metadata, fit=False), expected)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(10, 998), (5, 498)])
+def test_published_sizes_and_the_published_padding(seconds: int, frames: int) -> None:
+    signal = np.random.default_rng(0).normal(0, 0.1, seconds * 16000).astype(np.float32)
+    pipeline = FeaturePipeline(create_extractor("fbank"), frames=1024)
+    x = pipeline(signal, 16000)
+    assert x.shape == (1024, 128)
+    np.testing.assert_array_equal(x[:frames], FeaturePipeline(pipeline.extractor)(signal, 16000))
+    z = Standardizer.constant(-4.6476, 4.5699, 128)(x)
+    np.testing.assert_allclose(z[frames:], 1.01700, atol=5e-6)
+
+
+@given(offset=st.floats(-0.5, 0.5), seed=st.integers(0, 5))
+def test_the_mean_of_a_recording_does_not_matter_to_a_filter_bank(offset: float, seed: int) -> None:
+    """Each frame is rid of its own mean, so that subtracting that of the recording first would change nothing."""
+    signal = np.random.default_rng(seed).normal(0, 0.1, 4000).astype(np.float32)
+    pipeline = FeaturePipeline(create_extractor("fbank"))
+    centred, moved = pipeline(signal - signal.mean(), 16000), pipeline(signal + np.float32(offset), 16000)
+    np.testing.assert_allclose(moved, centred, atol=0.02)
+
+
+def test_feature_sets_of_a_fixed_number_of_frames(make_corpus: MakeCorpus, cache: FeatureCache) -> None:
+    corpus = make_corpus([0.5, 1.0])
+    extractor = create_extractor("fbank", num_mel_bins=8)
+    free = FeaturePipeline(extractor).extract(corpus, cache=cache, workers=1)
+    fixed = FeaturePipeline(extractor, frames=60, pad_value=-1.0).extract(corpus, cache=cache, workers=1)
+    assert fixed.stats.cached == 2  # the cache knows nothing of the padding
+    assert fixed.lengths.tolist() == [60, 60]
+    assert fixed.unpadded_lengths.tolist() == free.lengths.tolist() == free.unpadded_lengths.tolist() == [48, 98]
+    for i in range(2):
+        np.testing.assert_array_equal(fixed.unpadded(i), free[i])
+        np.testing.assert_array_equal(fixed[i][:48], free[i][:48])
+    assert (fixed[0][48:] == -1).all()
+
+
+def test_descriptions_with_and_without_a_number_of_frames() -> None:
+    pipeline = FeaturePipeline(create_extractor("fbank"), frames=512, pad_value=-15.94)
+    again = FeaturePipeline.from_dict(json.loads(json.dumps(pipeline.to_dict())))
+    assert (again.frames, again.pad_value) == (512, -15.94)
+    assert again.fingerprint == pipeline.fingerprint != FeaturePipeline(pipeline.extractor, frames=512).fingerprint
+    old = {key: value for key, value in pipeline.to_dict().items() if key not in ("frames", "pad_value")}
+    assert (FeaturePipeline.from_dict(old).frames, FeaturePipeline.from_dict(old).pad_value) == (0, 0.0)
+
+
+@pytest.mark.parametrize("options", [{"frames": -1}, {"frames": 1.5}, {"frames": True}, {"pad_value": float("nan")}])
+def test_impossible_numbers_of_frames(options: dict[str, Any]) -> None:
+    with pytest.raises(FeatureError, match=next(iter(options))):
+        FeaturePipeline(create_extractor("fbank"), **options)
+
+
+def test_one_vector_has_no_number_of_frames() -> None:
+    with pytest.raises(FeatureError, match="frames: egemaps gives one vector per utterance"):
+        FeaturePipeline(create_extractor("egemaps"), frames=10)

@@ -112,3 +112,38 @@ def test_errors_are_clear(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not tensors")
     with pytest.raises(FeatureError, match="text: cannot be read"):
         Standardizer.load(tmp_path / "text")
+
+
+@given(parts(), st.booleans())
+def test_pooled_is_one_mean_and_deviation_over_all_columns(arrays: list[np.ndarray], leave: bool) -> None:
+    dims = arrays[0].shape[1]
+    skip = [0] if leave and dims > 1 else []
+    fitted = Standardizer.fit(arrays, skip=skip, pooled=True)
+    kept = np.concatenate(arrays)[:, len(skip) :]
+    scale = np.abs(kept).max() + 1.0
+    np.testing.assert_allclose(fitted.mean[len(skip) :], kept.mean(), atol=1e-12 * scale)
+    np.testing.assert_allclose(fitted.std[len(skip) :], max(kept.std(), 1e-6), rtol=1e-9, atol=1e-9 * scale)
+    if skip:
+        assert (fitted.mean[0], fitted.std[0]) == (0, 1)
+
+
+def test_nothing_to_pool() -> None:
+    with pytest.raises(FeatureError, match="skip names every column"):
+        Standardizer.fit([np.ones((3, 2))], skip=[0, 1], pooled=True)
+
+
+def test_published_constants(tmp_path: Path) -> None:
+    standardizer = Standardizer.constant(-4.6476, 4.5699, 128)
+    x = np.random.default_rng(0).normal(-4, 5, (7, 128)).astype(np.float32)
+    np.testing.assert_allclose(standardizer(x), (x + 4.6476) / 4.5699, rtol=1e-5, atol=1e-6)
+    assert standardizer(np.full((1, 128), 1e6, np.float32)).max() > 2e5  # nothing is clipped
+    standardizer.save(tmp_path / "s.safetensors")
+    np.testing.assert_array_equal(Standardizer.load(tmp_path / "s.safetensors")(x), standardizer(x))
+    flagged = Standardizer.constant(1.0, 2.0, 3, skip=[-1])(np.full((1, 3), 5.0))
+    np.testing.assert_array_equal(flagged, [[2, 2, 5]])
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.0), (0.0, -1.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_impossible_constants(mean: float, std: float) -> None:
+    with pytest.raises(FeatureError, match="deviation above 0"):
+        Standardizer.constant(mean, std, 4)

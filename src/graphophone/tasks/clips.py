@@ -163,6 +163,9 @@ def clip_loader(
 ) -> DataLoader:
     """A loader of batches ``{"x": [batch, frames, mels], "y": [batch, classes], "row": [batch]}``.
 
+    In a distributed training each process gets its share of the training clips without further ado (give the trainer
+    ``use_distributed_sampler=False``); clips to be evaluated are not divided.
+
     Args:
         dataset: The clips.
         batch_size: Clips per batch. In training (``shuffle`` or ``balanced``) a last batch of one joins the one before.
@@ -171,6 +174,7 @@ def clip_loader(
         seed: What the order is derived from.
         workers: Loader processes; 0 builds the batches in the training process, which is best on few cores.
     """
+    training = shuffle or balanced
     order: Sampler = EpochOrder(
         len(dataset),
         shuffle=shuffle,
@@ -178,8 +182,8 @@ def clip_loader(
         targets=dataset.targets[dataset.rows],
         seed=seed,
         count_repeats=True,
+        shared=training,
     )
-    training = shuffle or balanced
     batches: dict[str, Any] = (
         {"batch_sampler": TrainingBatches(order, batch_size, drop_last=False)}
         if training

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Batch, Data
 
@@ -139,6 +139,9 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         seed: What the order is derived from.
         count_repeats: Where an item comes again in an epoch, add to its key how often it came before, so that it can
             be changed in another way.
+        shared: In a distributed training (``torch.distributed`` is initialised), each of its ``n`` processes takes
+            every ``n``-th key; the first keys come again at the end, so that the shares are equally large. The trainer
+            then needs no distributed sampler of its own.
     """
 
     def __init__(
@@ -150,11 +153,13 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         targets: np.ndarray | None = None,
         seed: int = 0,
         count_repeats: bool = False,
+        shared: bool = False,
     ) -> None:
         self.size = size
         self.shuffle = shuffle
         self.seed = seed
         self.count_repeats = count_repeats
+        self.shared = shared
         self.epoch = 0
         self.weights: np.ndarray | None = None
         if balanced:
@@ -167,7 +172,13 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return -(-self.size // self._processes()[1])
+
+    def _processes(self) -> tuple[int, int]:
+        """The number of this process, and how many share the items."""
+        if self.shared and distributed.is_available() and distributed.is_initialized():
+            return distributed.get_rank(), distributed.get_world_size()
+        return 0, 1
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -177,16 +188,24 @@ class EpochOrder(Sampler[tuple[int, ...]]):
             order = rng.permutation(self.size)
         else:
             order = np.arange(self.size)
-        keys = ((self.epoch, int(position)) for position in order)
-        return _count_repeats(keys) if self.count_repeats and self.weights is not None else keys
+        process, processes = self._processes()
+        order = np.resize(order, len(self) * processes)  # from the beginning again, where it is too short
+        mine = slice(process, None, processes)
+        if self.count_repeats:
+            keys = zip(order[mine].tolist(), occurrences(order)[mine].tolist(), strict=True)
+            return ((self.epoch, position, *([before] if before else [])) for position, before in keys)
+        return ((self.epoch, position) for position in order[mine].tolist())
 
 
-def _count_repeats(keys: Iterator[tuple[int, int]]) -> Iterator[tuple[int, ...]]:
-    """A key that comes again gets a third entry: 1 the first time, then 2, and so on."""
-    seen: Counter[tuple[int, int]] = Counter()
-    for key in keys:
-        yield (*key, seen[key]) if seen[key] else key
-        seen[key] += 1
+def occurrences(values: np.ndarray) -> np.ndarray:
+    """How often each value came before in the array, ``[n]`` int64 for ``[n]`` whole numbers."""
+    sorting = np.argsort(values, kind="stable")
+    ordered = values[sorting]
+    places = np.arange(len(values))
+    first = np.maximum.accumulate(np.where(np.diff(ordered, prepend=ordered[:1] - 1) != 0, places, 0))
+    result = np.empty(len(values), dtype=np.int64)
+    result[sorting] = places - first
+    return result
 
 
 class Collate:
