@@ -28,9 +28,9 @@ class ConvFFN(nn.Module):
     def __init__(self, channels: int, *, expansion: int = 4, drop_path: float = 0.0) -> None:
         super().__init__()
         hidden = expansion * channels
-        self.fc1 = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden))
+        self.fc1 = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm1d(hidden))
         self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.fc2 = nn.Sequential(nn.Conv2d(hidden, channels, 1, bias=False), nn.BatchNorm2d(channels))
+        self.fc2 = nn.Sequential(nn.Conv2d(hidden, channels, 1, bias=False), nn.BatchNorm1d(channels))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

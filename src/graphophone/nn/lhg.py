@@ -148,7 +148,7 @@ class GraphConv(nn.Module):
             raise ValueError(f"{channels} channels: give a multiple of {_GROUPS}")
         wide = (branches + 1) * channels
         self.gconv = nn.Module()
-        self.gconv.nn = nn.Sequential(nn.Conv2d(wide, wide, 1, groups=_GROUPS), nn.BatchNorm2d(wide), nn.GELU())
+        self.gconv.nn = nn.Sequential(nn.Conv2d(wide, wide, 1, groups=_GROUPS), nn.BatchNorm1d(wide), nn.GELU())
 
     def forward(self, parts: list[Tensor]) -> Tensor:
         """Interleave per channel (x_0, a_0, b_0, x_1, ...), so that a group sees whole triples; convolve; GELU.
@@ -224,9 +224,9 @@ class LHGBlock(nn.Module):
         self.k, self.dilation, self.reduction, self.include_self = k, dilation, reduction, include_self
         self.kernel = kernel
         wide = channels * (3 if kernel == "both" else 2)
-        self.fc1 = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+        self.fc1 = nn.Sequential(nn.Conv2d(channels, channels, 1), nn.BatchNorm1d(channels))
         self.graph_conv = GraphConv(channels, 2 if kernel == "both" else 1)
-        self.fc2 = nn.Sequential(nn.Conv2d(wide, channels, 1), nn.BatchNorm2d(channels))
+        self.fc2 = nn.Sequential(nn.Conv2d(wide, channels, 1), nn.BatchNorm1d(channels))
         self.clustering: GridClustering | None = None
         if kernel != "local":
             self.clustering = GridClustering(
