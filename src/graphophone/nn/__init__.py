@@ -7,6 +7,7 @@ from graphophone.nn.conv_ffn import ConvFFN
 from graphophone.nn.convolution import GINConv, GraphLSTMConv, NeighbourLSTM
 from graphophone.nn.density import density_peaks
 from graphophone.nn.drop_path import DropPath
+from graphophone.nn.ffn import FFN
 from graphophone.nn.fuzzy import fuzzy_c_means, fuzzy_centroids, fuzzy_memberships
 from graphophone.nn.grid import grid_neighbours, pool_grid
 from graphophone.nn.kmeans import k_means
@@ -18,6 +19,7 @@ from graphophone.nn.recurrent import FrameRNN
 from graphophone.nn.stem import ConvStem, Downsample
 
 __all__ = [
+    "FFN",
     "POOLINGS",
     "Clusters",
     "ConvFFN",
