@@ -318,7 +318,7 @@ def run_sweep(options: argparse.Namespace) -> int:
     import itertools
 
     from graphophone import runs
-    from graphophone.evaluation.report import compare, write_comparison
+    from graphophone.evaluation.comparison import compare, write_comparison
     from graphophone.recipes import load_recipe
 
     varied: dict[str, list[str]] = {}
@@ -425,7 +425,7 @@ def run_report(options: argparse.Namespace) -> int:
 
 def run_compare(options: argparse.Namespace) -> int:
     """``graphophone compare``."""
-    from graphophone.evaluation.report import compare, write_comparison
+    from graphophone.evaluation.comparison import compare, write_comparison
 
     _show_comparison(compare(options.folders))
     if options.output:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from graphophone.evaluation.report import compare, write_comparison, write_report
+from graphophone.evaluation.comparison import compare, write_comparison
+from graphophone.evaluation.report import write_report
 from graphophone.evaluation.results import ResultsError, RunResults, flatten, varied
 
 MakeRun = Callable[..., Path]

@@ -19,8 +19,10 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve
 
 from graphophone.evaluation.statistics import Estimate
 
@@ -152,50 +154,58 @@ def short(name: str, limit: int = 16) -> str:
 def learning_curves(
     curves: Mapping[str, pd.DataFrame],
     selected: Mapping[str, int | None] | None = None,
+    *,
+    key: str = "ua",
+    title: str = "Unweighted accuracy, %",
+    scale: float = 100.0,
 ) -> Figure:
-    """Loss and unweighted accuracy over epochs.
+    """Loss and a rate, unweighted accuracy for one, over epochs.
 
     One training is drawn in full; of several, each is a thin line and their mean a thick one, over the epochs
     that all of them reached.
 
     Args:
-        curves: Training (fold and seed) to its table with the columns ``epoch`` (from 0), ``train_loss``,
-            ``validation_loss``, ``validation_ua`` and, optionally, ``train_ua``; rates as fractions.
-        selected: Training to the epoch whose weights were kept, which is marked.
+        curves: Training (fold and seed) to its table with the columns ``epoch`` (from 0), ``train_loss`` and,
+            where there are any, ``validation_loss``, ``train_<key>`` and ``validation_<key>``; rates as
+            fractions.
+        selected: Training to the epoch whose weights were kept, which is marked where it has a validation value.
+        key: Name of the rate.
+        title: What is above its panel, which is left out where no training has the rate.
+        scale: What it is multiplied by.
     """
     selected = selected or {}
-    figure = Figure(figsize=(8.4, 3.1), layout="constrained")
-    left, right = figure.subplots(1, 2)
     several = len(curves) > 1
-    panels = (
-        (left, "Loss", (("train_loss", "training", BLUE, 1.0), ("validation_loss", "validation", ORANGE, 1.0))),
-        (
-            right,
-            "Unweighted accuracy, %",
-            (("train_ua", "training", BLUE, 100.0), ("validation_ua", "validation", ORANGE, 100.0)),
-        ),
-    )
-    for axes, title, series in panels:
-        for column, label, colour, scale in series:
+    panels = [
+        ("Loss", (("train_loss", "training", BLUE, 1.0), ("validation_loss", "validation", ORANGE, 1.0))),
+        (title, ((f"train_{key}", "training", BLUE, scale), (f"validation_{key}", "validation", ORANGE, scale))),
+    ]
+    if not any(c in t and t[c].notna().any() for c in (f"train_{key}", f"validation_{key}") for t in curves.values()):
+        panels.pop()
+    figure = Figure(figsize=(4.2 * len(panels), 3.1), layout="constrained")
+    marked = False
+    for axes, (heading, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for column, label, colour, factor in series:
             tables = {key: table for key, table in curves.items() if column in table and table[column].notna().any()}
             for key, table in tables.items():
-                epochs, values = table["epoch"] + 1, table[column] * scale
+                epochs, values = table["epoch"] + 1, table[column] * factor
                 axes.plot(
                     epochs, values, color=colour, lw=0.8 if several else 1.8, alpha=0.35 if several else 1.0,
                     label=None if several else label, solid_capstyle="round",
                 )  # fmt: skip
                 chosen = selected.get(key)
                 if column.startswith("validation") and chosen is not None and (table["epoch"] == chosen).any():
-                    value = float(values[table["epoch"] == chosen].iloc[0])
+                    value, marked = float(values[table["epoch"] == chosen].iloc[0]), True
                     axes.plot(
                         chosen + 1, value, "o", color=VERMILION, ms=4 if several else 6, mec="white", mew=0.6, zorder=3
                     )
             if several and tables:
                 stacked = pd.concat([t.set_index("epoch")[column] for t in tables.values()], axis=1, join="inner")
-                axes.plot(stacked.index + 1, stacked.mean(axis=1) * scale, color=colour, lw=2.2, label=f"{label}, mean")
-        if any(epoch is not None for epoch in selected.values()):
+                axes.plot(
+                    stacked.index + 1, stacked.mean(axis=1) * factor, color=colour, lw=2.2, label=f"{label}, mean"
+                )
+        if marked:
             axes.plot([], [], "o", color=VERMILION, ms=5, mec="white", mew=0.6, label="weights kept")
-        axes.set_title(title)
+        axes.set_title(heading)
         axes.set_xlabel("epoch")
         axes.grid(axis="y")
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -207,6 +217,8 @@ def learning_curves(
 @_styled
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Confusion matrix: shares of the true class in percent, with the counts below up to twelve classes.
+
+    Above two dozen classes the cells have no room for numbers and are shaded only.
 
     Args:
         counts: ``[true][predicted]``.
@@ -221,10 +233,12 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes = figure.subplots()
     axes.set_aspect("equal")
     edges = np.arange(n + 1) - 0.5
-    axes.pcolormesh(edges, edges, share, cmap=_OPACITY, vmin=0, vmax=1, edgecolors=GRID, lw=0.6)
+    axes.pcolormesh(edges, edges, share, cmap=_OPACITY, vmin=0, vmax=1, edgecolors=GRID, lw=0.6 if n <= 24 else 0.3)
     size = 9 if n <= 8 else 7.5
     crowded = n > 12  # no room for counts
     for true, predicted in itertools.product(range(n), repeat=2):
+        if n > 24:
+            break
         if support[true, 0] == 0:
             continue
         colour = "white" if share[true, predicted] > 0.55 else INK if table[true, predicted] else MUTED
@@ -241,7 +255,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     axes.set_ylim(n - 0.5, -0.5)
     axes.set_xticks(range(n), [short(c) for c in classes], rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(n), [short(c) for c in classes])
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, labelsize=9 if n <= 24 else max(3.0, min(9.0, 400 / n)))
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_xlabel("recognised as")
@@ -360,6 +374,160 @@ def similarity_heat_map(x: np.ndarray, *, hop: float | None = None) -> Figure:
     return figure
 
 
+def _named_bars(axes: Axes, rows: Sequence[Mapping[str, Any]], limit: int) -> None:
+    """Horizontal bars of average precision, first row on top, each with its name and value."""
+    values = [row["ap"] for row in rows]
+    axes.barh(range(len(rows)), values, height=0.74, color=SKY)
+    for at, value in enumerate(values):
+        axes.annotate(f"{value:.2f}", (value, at), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7.5)
+    axes.set_yticks(range(len(rows)), [short(str(row["class"]), limit) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1.08)
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    axes.grid(axis="x")
+
+
+@_styled
+def class_precision(per_class: Sequence[Mapping[str, Any]], *, bars: int = 60, named: int = 20) -> Figure:
+    """Average precision of every class, best first, with their mean.
+
+    Up to ``bars`` classes are named bars. More are a strip of dots, and the best and worst of them named below.
+
+    Args:
+        per_class: Entries with ``class`` and ``ap`` (a fraction, or None for a class that is left out).
+        bars: Most classes that each get a bar.
+        named: How many of the best and of the worst are named where there are more.
+    """
+    rows = sorted((row for row in per_class if row["ap"] is not None), key=lambda row: -row["ap"])
+    mean = float(np.mean([row["ap"] for row in rows]))
+    if len(rows) <= bars:
+        figure = Figure(figsize=(7.2, 0.19 * len(rows) + 0.9), layout="constrained")
+        axes = figure.subplots()
+        _named_bars(axes, rows, 32)
+        axes.axvline(mean, color=VERMILION, lw=1.4)
+        axes.annotate(
+            f"mean {mean:.3f}", (mean, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 3),
+            textcoords="offset points", ha="center", va="bottom", fontsize=8, annotation_clip=False,
+        )  # fmt: skip
+        axes.set_xlabel("average precision")
+        return figure
+    figure = Figure(figsize=(8.4, 2.6 + 0.18 * named + 0.8), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[2.4, 0.18 * named + 0.8])
+    strip = figure.add_subplot(grid[0, :])
+    strip.plot(np.arange(1, len(rows) + 1), [row["ap"] for row in rows], "o", color=BLUE, ms=3.2, mew=0, alpha=0.75)
+    strip.axhline(mean, color=VERMILION, lw=1.4)
+    strip.annotate(
+        f"mean {mean:.3f}", (1.0, mean), xycoords=("axes fraction", "data"), xytext=(4, 0),
+        textcoords="offset points", va="center", fontsize=8, annotation_clip=False,
+    )  # fmt: skip
+    strip.set_xlim(0, len(rows) + 1)
+    strip.set_ylim(0, 1)
+    strip.set_xlabel(f"{len(rows)} classes, best to worst")
+    strip.set_ylabel("average precision")
+    strip.grid(axis="y")
+    for column, title, part in ((0, f"Best {named}", rows[:named]), (1, f"Worst {named}", rows[-named:])):
+        axes = figure.add_subplot(grid[1, column])
+        _named_bars(axes, part, 24)
+        axes.set_title(title)
+    return figure
+
+
+@_styled
+def precision_by_support(per_class: Sequence[Mapping[str, Any]]) -> Figure:
+    """Average precision of every class against its number of positive test items.
+
+    Args:
+        per_class: Entries with ``ap`` (a fraction or None) and ``support``.
+    """
+    rows = [row for row in per_class if row["ap"] is not None]
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    many = len(rows) > 60
+    axes.plot(
+        [row["support"] for row in rows], [row["ap"] for row in rows], "o", color=BLUE, mew=0,
+        ms=3.6 if many else 5.5, alpha=0.55 if many else 0.85,
+    )  # fmt: skip
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    low, high = min(row["support"] for row in rows), max(row["support"] for row in rows)
+    if high < 8 * low:  # less than a decade: name some values, or there may be no tick at all
+        axes.set_xticks(sorted({low, round(math.sqrt(low * high)), high}))
+    axes.minorticks_off()
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("positive test items of the class")
+    axes.set_ylabel("average precision")
+    axes.grid()
+    return figure
+
+
+def _thinned(x: np.ndarray, y: np.ndarray, limit: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """At most about ``limit`` points of a curve, evenly along its index, ends kept."""
+    keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), limit)).round().astype(np.int64))
+    return x[keep], y[keep]
+
+
+def threshold_table(targets: np.ndarray, scores: np.ndarray, steps: int = 100) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 over all tags of all items, by the probability from which on a tag is given.
+
+    Args:
+        targets: 0 or 1, ``[items, classes]``.
+        scores: Probabilities ``[items, classes]``.
+        steps: Number of equal steps between 0 and 1.
+
+    Returns:
+        ``threshold`` and, at each, ``precision`` (NaN where no tag is given), ``recall`` and ``f1``.
+    """
+    edges = np.linspace(0.0, 1.0, steps + 1)
+    # A score on an edge is at or above that threshold, hence side="right".
+    place = np.searchsorted(edges, scores.ravel(), side="right") - 1
+    given = np.bincount(place, minlength=steps + 1)[::-1].cumsum()[::-1]
+    right = np.bincount(place, weights=targets.ravel(), minlength=steps + 1)[::-1].cumsum()[::-1]
+    total = targets.sum()
+    precision = np.divide(right, given, out=np.full(steps + 1, np.nan), where=given > 0)
+    return {"threshold": edges, "precision": precision, "recall": right / total, "f1": 2 * right / (given + total)}
+
+
+@_styled
+def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Precision against recall of five classes, and what a threshold for giving tags does over all of them.
+
+    The five are the best, the worst and those at the quarters in between, by average precision.
+
+    Args:
+        targets: 0 or 1, ``[items, classes]``, at least one of them 1.
+        scores: Probabilities ``[items, classes]``.
+        classes: Name of every class.
+    """
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    curves = {
+        i: precision_recall_curve(targets[:, i], scores[:, i]) for i in np.flatnonzero(targets.sum(axis=0)).tolist()
+    }
+    area = {i: float(-np.sum(np.diff(recall) * precision[:-1])) for i, (precision, recall, _) in curves.items()}
+    order = sorted(curves, key=lambda i: -area[i])
+    shown = dict.fromkeys(order[round(q * (len(order) - 1))] for q in (0, 0.25, 0.5, 0.75, 1))
+    for i, colour in zip(shown, (BLUE, SKY, GREEN, ORANGE, VERMILION), strict=False):
+        recall, precision = _thinned(curves[i][1], curves[i][0])
+        left.plot(recall, precision, color=colour, lw=1.6, label=f"{short(classes[i], 24)} {area[i]:.2f}")
+    left.set_xlabel("recall")
+    left.set_ylabel("precision")
+    left.set_xlim(0, 1)
+    left.set_ylim(0, 1.02)
+    left.grid()
+    left.legend(fontsize=7.5, title="average precision", title_fontsize=7.5, loc="best")
+    table = threshold_table(targets, scores)
+    for name, colour in (("precision", BLUE), ("recall", ORANGE), ("f1", GREEN)):
+        right.plot(table["threshold"], table[name], color=colour, lw=1.8, label="F1" if name == "f1" else name)
+    right.axvline(0.5, color=MUTED, lw=1.0, ls=(0, (4, 3)))
+    right.set_xlabel("threshold of the probability")
+    right.set_xlim(0, 1)
+    right.set_ylim(0, 1.02)
+    right.grid()
+    right.legend(fontsize=8, loc="best")
+    return figure
+
+
 @_styled
 def estimate_bars(
     labels: Sequence[str],
@@ -367,6 +535,7 @@ def estimate_bars(
     *,
     chance: float | None = None,
     xlabel: str = "",
+    percent: bool = True,
 ) -> Figure:
     """Several systems or settings side by side, with confidence intervals.
 
@@ -375,7 +544,9 @@ def estimate_bars(
         series: Name (``"UA"``) to one estimate per group, as fractions; None leaves a gap.
         chance: Accuracy of guessing, a fraction, drawn as a line.
         xlabel: What the groups are.
+        percent: Whether to write percent rather than fractions.
     """
+    scale = 100.0 if percent else 1.0
     figure = Figure(figsize=(min(max(1.2 * len(labels) + 1.6, 4.8), 8.4), 3.2), layout="constrained")
     axes = figure.subplots()
     colours = itertools.cycle([BLUE, SKY, GREEN, ORANGE, PURPLE])
@@ -387,28 +558,28 @@ def estimate_bars(
             if estimate is None:
                 continue
             at = group + (number - (len(series) - 1) / 2) * width
-            mean = 100 * estimate.mean
+            mean = scale * estimate.mean
             axes.bar(at, mean, width=width * 0.92, color=colour, label=name if first else None)
             first = False
             high = mean
             if estimate.low is not None and estimate.high is not None:
-                low, high = 100 * estimate.low, 100 * estimate.high
+                low, high = scale * estimate.low, scale * estimate.high
                 axes.errorbar(at, mean, yerr=[[mean - low], [high - mean]], color=INK, lw=1.1, capsize=2.5)
             axes.annotate(
-                f"{mean:.1f}", (at, high), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
-                fontsize=8 if len(labels) * len(series) <= 16 else 6.5,
+                f"{mean:.1f}" if percent else f"{mean:.3f}", (at, high), xytext=(0, 2), textcoords="offset points",
+                ha="center", va="bottom", fontsize=8 if len(labels) * len(series) <= 16 else 6.5,
             )  # fmt: skip
             top = max(top, high)
     if chance is not None:
-        axes.axhline(100 * chance, color=MUTED, lw=1.0, ls=(0, (4, 3)), label="chance")
+        axes.axhline(scale * chance, color=MUTED, lw=1.0, ls=(0, (4, 3)), label="chance")
     steep = max((len(label) for label in labels), default=0) * len(labels) > 70
     axes.set_xticks(
         range(len(labels)), [short(label, 28) for label in labels], rotation=25 if steep else 0,
         ha="right" if steep else "center", rotation_mode="anchor" if steep else "default",
     )  # fmt: skip
     axes.tick_params(axis="x", length=0)
-    axes.set_ylim(0, min(math.ceil((top + 8) / 10) * 10, 110))
-    axes.set_ylabel("%")
+    axes.set_ylim(0, scale * min(math.ceil((100 * top / scale + 8) / 10) * 10, 110) / 100)
+    axes.set_ylabel("%" if percent else "")
     axes.set_xlabel(xlabel)
     axes.grid(axis="y")
     axes.legend(fontsize=8, ncols=3, loc="upper left", bbox_to_anchor=(0, 1.14), borderaxespad=0)

@@ -41,6 +41,7 @@ __all__ = [
     "reliability",
     "scalars",
     "summarize",
+    "tag_targets",
     "tagging_metrics",
     "unweighted_accuracy",
 ]
@@ -248,19 +249,31 @@ def metrics_from_predictions(predictions: pd.DataFrame, classes: Sequence[str]) 
     index = {name: i for i, name in enumerate(classes)}
     p = predictions[columns].to_numpy(np.float64)
     if truth == "labels":
-        return tagging_metrics(_multi_hot(predictions["labels"], index), p, classes)
+        return tagging_metrics(tag_targets(predictions, classes), p, classes)
     labels = predictions["label"].astype(str)
     _all_known(labels, index)
     speakers = predictions["speaker"].tolist() if "speaker" in predictions else None
     return classification_metrics(labels.map(index).to_numpy(), p, classes, speakers)
 
 
-def _multi_hot(cells: pd.Series, index: Mapping[str, int]) -> np.ndarray:
-    """Cells such as ``"bark;dog"`` as 0 and 1, ``[items, classes]``; an empty cell has no tag."""
-    tags = cells.astype(str).reset_index(drop=True).str.split(";").explode()
+def tag_targets(predictions: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """The true tags of a table of predictions.
+
+    Args:
+        predictions: With a column ``labels`` of text such as ``"bark;dog"``; an empty cell has no tag.
+        classes: Name of every class.
+
+    Returns:
+        0 or 1, int64 ``[items, classes]``.
+
+    Raises:
+        MetricError: If a tag is not a class.
+    """
+    index = {name: i for i, name in enumerate(classes)}
+    tags = predictions["labels"].astype(str).reset_index(drop=True).str.split(";").explode()
     tags = tags[tags != ""]
     _all_known(tags, index)
-    targets = np.zeros((len(cells), len(index)), dtype=np.int64)
+    targets = np.zeros((len(predictions), len(classes)), dtype=np.int64)
     targets[tags.index.to_numpy(), tags.map(index).to_numpy(np.int64)] = 1
     return targets
 

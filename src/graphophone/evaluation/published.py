@@ -1,60 +1,19 @@
-"""Published figures, as data, and in words what sets a run apart from them.
-
-The numbers are those of Li, Wang, Yang and Im (2023), "Speech emotion recognition based on Graph-LSTM neural
-network", Tables 1 to 4, all on IEMOCAP with one random 8:2 split that mixes speakers and no validation set;
-and of simple systems (functionals and a support vector machine) on the RAVDESS folds that this package uses.
-"""
+"""What is published, set beside a run, and in words what sets the two apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
-GLNN_PAPER = "Li et al. (2023)"
-
-
-@dataclass(frozen=True)
-class Published:
-    """One result that somebody else reports, or a simple system to beat.
-
-    Attributes:
-        system: Name of the system, with its variant.
-        source: Where the number stands.
-        corpus: Name of the corpus in the registry.
-        items: Number of utterances.
-        classes: Number of classes.
-        protocol: How the items were divided, in words that follow "is".
-        mixes_speakers: Whether test speakers were also training speakers.
-        ua: Unweighted accuracy in percent, None where it is not reported.
-        wa: Weighted accuracy in percent, None where it is not reported.
-        model: Name of the model in the registry, where this package has it.
-        variant: Settings that tell rows of the same system apart: ``pooling``, ``num_layers``, ``k``.
-        parameters: Number of weights, as reported.
-        folds: Number of folds; 1 for a single split.
-        validation: Whether there was a validation set.
-        kind: ``"published"``, or ``"reference"`` for a simple system measured on the same files.
-        note: What else a reader should know, a sentence.
-        ablation: Whether the row is one of a series of variants rather than a main result.
-    """
-
-    system: str
-    source: str
-    corpus: str
-    items: int
-    classes: int
-    protocol: str
-    mixes_speakers: bool
-    ua: float | None
-    wa: float | None
-    model: str | None = None
-    variant: Mapping[str, Any] = field(default_factory=dict)
-    parameters: int | None = None
-    folds: int = 1
-    validation: bool = False
-    kind: Literal["published", "reference"] = "published"
-    note: str = ""
-    ablation: bool = False
+from graphophone.evaluation.literature import (
+    GLNN_PAPER,
+    LHGNN_DEFAULTS,
+    LHGNN_PAPER,
+    PUBLISHED,
+    SOUND_CORPORA,
+    Published,
+)
 
 
 @dataclass(frozen=True)
@@ -73,99 +32,6 @@ class Beside:
     comparable: bool
 
 
-def _iemocap(system: str, items: int, table: int, ua: float | None, wa: float, **more: Any) -> Published:
-    return Published(
-        system=system,
-        source=f"{GLNN_PAPER}, Table {table}",
-        corpus="iemocap",
-        items=items,
-        classes=4,
-        protocol="one random 8:2 split",
-        mixes_speakers=True,
-        ua=ua,
-        wa=wa,
-        **more,
-    )
-
-
-def _glnn(items: int, table: int, ua: float, wa: float, *, ablation: bool = True, **more: Any) -> Published:
-    variant = {"pooling": "mean", "num_layers": 3, "k": 10, **more.pop("variant", {})}
-    parts = [f"{variant['pooling']} pooling"]
-    if variant["num_layers"] != 3:
-        parts.append(f"{variant['num_layers']} layers")
-    if variant["k"] != 10:
-        parts.append(f"k = {variant['k']}")
-    return _iemocap(
-        f"GLNN, {', '.join(parts)}", items, table, ua, wa,
-        model="glnn", variant=variant, ablation=ablation, **more,
-    )  # fmt: skip
-
-
-_COPIED = (
-    "The paper gives the UA and WA of this row again, in Table 4, as the UA of max and of sum pooling: a "
-    "likely copying error."
-)
-
-PUBLISHED: tuple[Published, ...] = (
-    # Table 1, label set of 4490 utterances (anger, happy, neutral, sad).
-    _iemocap("DCNN", 4490, 1, None, 64.3),
-    _iemocap("ResNet34", 4490, 1, 61.61, 66.02),
-    _iemocap("ADAN + SVM", 4490, 1, None, 65.01),
-    _iemocap("PATCHY-SAN", 4490, 1, 56.27, 60.34),
-    _iemocap("PATCHY-Diff", 4490, 1, 58.71, 63.23),
-    _iemocap("Compact SER, cycle", 4490, 1, 62.27, 65.29),
-    _glnn(4490, 1, 59.16, 68.15, ablation=False),
-    _glnn(4490, 1, 65.39, 71.83, ablation=False, variant={"pooling": "weighted"}),
-    # Table 1, label set of 5531 utterances (excited counted as happy).
-    _iemocap("LSTM-GIN", 5531, 1, 65.53, 64.65),
-    _iemocap("CoGCN", 5531, 1, 63.67, 62.64),
-    _iemocap("GA-GRU", 5531, 1, 63.8, 62.27),
-    _glnn(5531, 1, 68.65, 68.11, ablation=False),
-    # Table 2, layers.
-    _glnn(4490, 2, 55.93, 63.81, variant={"num_layers": 2}, parameters=361_000),
-    _glnn(4490, 2, 59.16, 68.15, parameters=409_000),
-    _glnn(4490, 2, 58.62, 67.82, variant={"num_layers": 4}, parameters=591_000),
-    # Table 3, neighbours.
-    _glnn(4490, 3, 57.97, 58.55, variant={"k": 5}, note=_COPIED),
-    _glnn(4490, 3, 59.16, 68.15),
-    _glnn(4490, 3, 59.91, 68.04, variant={"k": 15}),
-    # Table 4, poolings.
-    _glnn(4490, 4, 57.97, 66.15, variant={"pooling": "max"}),
-    _glnn(4490, 4, 58.55, 67.71, variant={"pooling": "sum"}),
-    _glnn(4490, 4, 59.16, 68.15),
-    _glnn(4490, 4, 61.88, 68.49, variant={"pooling": "topk"}),
-    _glnn(4490, 4, 65.39, 71.83, variant={"pooling": "weighted"}),
-    # Simple systems on the six RAVDESS folds.
-    Published(
-        system="eGeMAPSv02 functionals (88) + SVM",
-        source="reference system",
-        corpus="ravdess",
-        items=1440,
-        classes=8,
-        protocol="six folds of four actors",
-        mixes_speakers=False,
-        ua=48.6,
-        wa=49.5,
-        folds=6,
-        kind="reference",
-        note="The best of ten settings on the test folds, which flatters it.",
-    ),
-    Published(
-        system="ComParE 2016 functionals (6,373) + linear SVM",
-        source="reference system",
-        corpus="ravdess",
-        items=1440,
-        classes=8,
-        protocol="six folds of four actors",
-        mixes_speakers=False,
-        ua=59.1,
-        wa=59.2,
-        folds=6,
-        kind="reference",
-        note="Where several settings were tried, the best on the test folds, which flatters it.",
-    ),
-)
-
 _CORPUS_TITLES = {
     "iemocap": "IEMOCAP",
     "ravdess": "RAVDESS",
@@ -173,6 +39,11 @@ _CORPUS_TITLES = {
     "crema_d": "CREMA-D",
     "msp_improv": "MSP-IMPROV",
     "prosody": "the built-in synthetic corpus",
+    "esc50": "ESC-50",
+    "esc10": "ESC-10",
+    "fsd50k": "FSD50K",
+    "audioset": "AudioSet",
+    "urbansound8k": "UrbanSound8K",
 }
 
 
@@ -181,13 +52,28 @@ def corpus_title(name: str) -> str:
     return _CORPUS_TITLES.get(name, name)
 
 
+_SETTINGS = {
+    "pooling": "pooling",
+    "num_layers": "number of layers",
+    "k": "k",
+    "kernel": "kernel",
+    "cluster": "clustering",
+}
+
+
 def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a resolved recipe that published rows vary: pooling, layers and neighbours.
+    """The settings of a resolved recipe that published rows vary.
 
     Args:
         recipe: A recipe with the slots ``model`` and ``graph``.
+
+    Returns:
+        ``kernel`` and ``cluster`` of LHGNN; of other models, what the recipe has of ``pooling``, ``num_layers``
+        and ``k``.
     """
     model, graph = recipe.get("model") or {}, recipe.get("graph") or {}
+    if model.get("name") == "lhgnn":
+        return {key: model.get(key) or default for key, default in LHGNN_DEFAULTS.items()}
     found = {
         "pooling": model.get("pooling"),
         "num_layers": model.get("num_layers"),
@@ -199,8 +85,9 @@ def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> list[Beside]:
     """Published results to set beside a run, and how each differs from it.
 
-    Results on the same corpus and number of classes come first. A model that was published on another corpus
-    brings its result there, marked as not comparable.
+    Results on the same corpus and number of classes come first. A model of speech that was published on another
+    corpus brings its result there, marked as not comparable; results on sounds stand beside runs on their own
+    corpus only.
 
     Args:
         run: Contents of a run's ``run.json``.
@@ -220,19 +107,49 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
         here = [p for p in here if p.items == size]
     chosen = [p for p in here if not p.ablation]
     exact = [p for p in here if p.ablation and p.model == model and dict(p.variant) == variant]
-    known = {(p.system, p.items) for p in chosen}
-    chosen += [p for p in exact if (p.system, p.items) not in known][:1]
-    if model is not None and not any(p.model == model for p in chosen):
-        elsewhere = [p for p in PUBLISHED if p.model == model and not p.ablation and p not in chosen]
+    known = {(p.model, p.items, frozenset(p.variant.items())) for p in chosen}
+    chosen += [p for p in exact if (p.model, p.items, frozenset(p.variant.items())) not in known][:1]
+    if model is not None and corpus.get("name") not in SOUND_CORPORA and not any(p.model == model for p in chosen):
+        elsewhere = [
+            p
+            for p in PUBLISHED
+            if p.model == model and not p.ablation and p.corpus not in SOUND_CORPORA and p not in chosen
+        ]
         # A variant of our own stands beside what it is a variant of: weighted_scaled beside weighted.
         pooling = f"{variant.get('pooling')}_"
         same = [p for p in elsewhere if pooling.startswith(f"{p.variant.get('pooling')}_")]
         chosen += same or sorted(elsewhere, key=lambda p: -(p.wa or 0.0))[:1]
-    beside = [_beside(p, run, model, variant) for p in chosen]
+    beside = [(_beside_sound if p.corpus in SOUND_CORPORA else _beside)(p, run, recipe) for p in chosen]
     return sorted(beside, key=lambda b: not b.comparable)
 
 
-def _beside(p: Published, run: Mapping[str, Any], model: str | None, variant: Mapping[str, Any]) -> Beside:
+def unpublished(run: Mapping[str, Any]) -> str:
+    """A sentence where a published model has no published result on the corpus of a run; else empty.
+
+    Args:
+        run: Contents of a run's ``run.json``.
+    """
+    corpus, model = (run.get("corpus") or {}).get("name"), (run.get("model") or {}).get("name")
+    there = dict.fromkeys(corpus_title(p.corpus) for p in PUBLISHED if p.model == "lhgnn")
+    if model != "lhgnn" or corpus not in SOUND_CORPORA or corpus_title(corpus) in there:
+        return ""
+    *first, last = there
+    return (
+        f"No result of LHGNN on {corpus_title(corpus)} is published: {LHGNN_PAPER} report {', '.join(first)} and "
+        f"{last} only, and their figures there say nothing about this corpus."
+    )
+
+
+def _variant_differences(p: Published, model: Any, variant: Mapping[str, Any]) -> list[str]:
+    if p.model is None or p.model != model:
+        return []
+    differing = {
+        key: (p.variant[key], variant[key]) for key in p.variant if variant.get(key, p.variant[key]) != p.variant[key]
+    }
+    return [f"Other {_SETTINGS[key]}: {there} there, {ours} here." for key, (there, ours) in differing.items()]
+
+
+def _beside(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Beside:
     corpus, protocol = run.get("corpus") or {}, run.get("protocol") or {}
     owner = "the paper" if p.kind == "published" else "the reference"
     items, classes = int(corpus.get("items") or 0), len(corpus.get("classes") or [])
@@ -264,29 +181,91 @@ def _beside(p: Published, run: Mapping[str, Any], model: str | None, variant: Ma
         sentences.append(
             "It has no validation set, so its epoch may have been chosen on the test part; here it was not."
         )
-    if p.model is not None and p.model == model:
-        differing = {
-            key: (p.variant[key], variant[key])
-            for key in p.variant
-            if key in variant and variant[key] != p.variant[key]
-        }
-        words = {"pooling": "pooling", "num_layers": "number of layers", "k": "k"}
-        sentences += [f"Other {words[key]}: {there} there, {ours} here." for key, (there, ours) in differing.items()]
+    sentences += _variant_differences(p, (run.get("model") or {}).get("name"), run_variant(recipe))
     if p.note:
         sentences.append(p.note)
     comparable = same_data and mixes is not None and p.mixes_speakers == bool(mixes)
     return Beside(p, " ".join(sentences), comparable)
 
 
+def _beside_sound(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Beside:
+    """Sounds: what counts is the published division and what the weights had seen before."""
+    corpus, protocol = run.get("corpus") or {}, run.get("protocol") or {}
+    owner = "the paper" if p.kind == "published" else "the reference"
+    items, folds = int(corpus.get("items") or 0), len(run.get("folds") or [])
+    sentences = []
+    # Clips of AudioSet vanish from the net, so that no two copies of it are the same.
+    same_data = abs(items - p.items) <= (0.15 if p.corpus == "audioset" else 0.02) * p.items
+    if items != p.items:
+        sentences.append(f"About {p.items:,} clips there, {items:,} here.")
+    same_parts = protocol.get("name") in {"folds", "official"} and folds == p.folds
+    there = f"{owner.capitalize()} uses {p.protocol}"
+    if same_parts:
+        sentences.append(f"{there}, as here." if same_data else f"{there}.")
+    else:
+        sentences.append(f"{there}; this run follows the protocol {protocol.get('name') or 'that is not known'}.")
+    trained = min((int(fold.get("train") or 0) for fold in protocol.get("folds") or []), default=0)
+    if p.train and trained and abs(trained - p.train) > 0.05 * p.train:
+        same_data = same_data and trained >= 0.5 * p.train
+        sentences.append(f"{p.train:,} clips to train on there, {trained:,} here.")
+    words, same_start = _start(p, (recipe.get("training") or {}).get("pretrained"))
+    sentences += words
+    if p.chosen_on_test:
+        sentences.append(
+            "The released code chooses the weights that it averages on the evaluation part, which flatters it."
+        )
+    elif p.kind == "published" and not p.validation:
+        sentences.append(
+            "It has no validation set, so its epoch may have been chosen on the test part; here it was not."
+        )
+    model = run.get("model") or {}
+    sentences += _variant_differences(p, model.get("name"), run_variant(recipe))
+    ours = int(model.get("parameters") or 0)
+    theirs = p.parameters if p.model is not None and p.model == model.get("name") else None
+    if theirs and ours and abs(ours - theirs) > 0.05 * theirs:
+        sentences.append(f"{_millions(theirs)} million parameters there, {_millions(ours)} here.")
+    if p.note:
+        sentences.append(p.note)
+    return Beside(p, " ".join(sentences), same_data and same_parts and same_start)
+
+
+def _start(p: Published, pretrained: Any) -> tuple[list[str], bool]:
+    """What two trainings started from, in words, and whether it is the same."""
+    if p.kind == "reference":
+        return [], True
+    ours = f"this run starts from {pretrained}" if pretrained else "this run is trained from scratch"
+    if p.pretraining is None:
+        return [f"Whether it starts from trained weights is not clear; {ours}."], False
+    if p.pretraining:
+        return [f"It starts from weights trained on {p.pretraining}; {ours}."], False
+    return (
+        (["Both are trained from scratch."], True)
+        if not pretrained
+        else ([f"It is trained from scratch; {ours}."], False)
+    )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.0f}" if count >= 2e7 else f"{count / 1e6:.1f}"
+
+
+_SERIES = {
+    "num_layers": f"{GLNN_PAPER}, Table 2",
+    "k": f"{GLNN_PAPER}, Table 3",
+    "pooling": f"{GLNN_PAPER}, Table 4",
+    "kernel": f"{LHGNN_PAPER}, Table IV",
+    "cluster": f"{LHGNN_PAPER}, Table V",
+}
+
+
 def published_series(key: str) -> dict[Any, Published]:
-    """The rows of the ablation table of the GLNN paper that varies ``key``.
+    """The rows of the published ablation table that varies ``key``.
 
     Args:
-        key: ``"num_layers"`` (Table 2), ``"k"`` (Table 3) or ``"pooling"`` (Table 4).
+        key: ``"num_layers"``, ``"k"`` or ``"pooling"`` (GLNN, Tables 2 to 4), ``"kernel"`` or ``"cluster"``
+            (LHGNN, Tables IV and V).
 
     Returns:
         Value of the setting to its row; empty for another key.
     """
-    table = {"num_layers": 2, "k": 3, "pooling": 4}.get(key)
-    source = f"{GLNN_PAPER}, Table {table}"
-    return {p.variant[key]: p for p in PUBLISHED if table is not None and p.source == source}
+    return {p.variant[key]: p for p in PUBLISHED if p.source == _SERIES.get(key)}

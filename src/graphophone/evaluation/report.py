@@ -1,4 +1,4 @@
-"""The report of a run and the comparison of several, each as one HTML file.
+"""The report of a run, as one HTML file.
 
 A report needs nothing but itself: figures are inside, there is no script and no address of another file.
 Every text that comes from data (names of classes, speakers, files) is escaped.
@@ -6,37 +6,51 @@ Every text that comes from data (names of classes, speakers, files) is escaped.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from graphophone import __version__
 from graphophone.evaluation import figures as draw
-from graphophone.evaluation.metrics import SCALARS, reliability, summarize
+from graphophone.evaluation.measures import DASH, SOUNDS, Measure
+from graphophone.evaluation.page import (
+    corpus_of,
+    cut,
+    data_words,
+    listed,
+    model_title,
+    percent,
+    plain,
+    plural,
+    published_value,
+    published_words,
+    render,
+    with_article,
+    write_page,
+)
 from graphophone.evaluation.protocols import natural_key
-from graphophone.evaluation.published import corpus_title, published_beside, published_series
-from graphophone.evaluation.results import JobResult, ResultsError, RunResults, flatten, varied
-from graphophone.evaluation.statistics import Estimate, compare_paired, interval
+from graphophone.evaluation.published import published_beside, unpublished
+from graphophone.evaluation.report_figures import (
+    calibration_words,
+    extremes,
+    kept_words,
+    make_figures,
+    reliability_bins,
+    speaker_words,
+    support_words,
+    threshold_words,
+)
+from graphophone.evaluation.results import JobResult, RunResults
+from graphophone.evaluation.statistics import Estimate, interval
 
-DASH = "–"
 MAX_PROBLEMS = 200
-_NAMES = {
-    "ua": "Unweighted accuracy (UA)",
-    "wa": "Weighted accuracy (WA)",
-    "weighted_f1": "Weighted F1",
-    "macro_f1": "Macro F1",
-    "ece": "Calibration error (ECE)",
-}
-_MODELS = {"glnn": "GLNN"}
+
+
+MAX_CLASSES = 40
+"""Classes beyond which their table is folded away and their names are not all listed."""
 
 
 def write_report(run_dir: str | Path) -> Path:
@@ -54,38 +68,12 @@ def write_report(run_dir: str | Path) -> Path:
         ResultsError: If the folder holds no run or a file in it is damaged.
     """
     results = RunResults.read(run_dir)
-    made = _figures(results)
+    made = make_figures(results)
     for name, entry in made.items():
         draw.save_png(entry["figure"], results.folder / "figures" / f"{name}.png")
         entry["svg"] = Markup(draw.to_svg(entry["figure"], name))  # noqa: S704 - matplotlib escapes text
-    page = _render("report.html.j2", **_report_context(results, made))
-    return _write(results.folder / "report.html", page)
-
-
-def _render(template: str, **context: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(version=__version__, **context)
-
-
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
-    return path
-
-
-# ---------------------------------------------------------------- numbers and words
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return DASH if value is None else f"{100 * value:.{digits}f}"
+    page = render("report.html.j2", **_report_context(results, made))
+    return write_page(results.folder / "report.html", page)
 
 
 def _partial(results: RunResults) -> bool:
@@ -93,30 +81,26 @@ def _partial(results: RunResults) -> bool:
     return bool(set(results.scored_seeds) & {seed for _, seed in results.missing})
 
 
-def _estimate(results: RunResults, key: str) -> Estimate:
-    """A headline estimate; without spread as long as no seed has all its folds, since seeds then differ in folds."""
+def _estimate(results: RunResults, measure: Measure) -> Estimate | None:
+    """An estimate over seeds; None where the measure is not defined.
+
+    It has no spread as long as no seed has all its folds, since seeds then differ in folds.
+    """
     assert results.summary is not None  # noqa: S101 - callers look first
-    estimate = Estimate.from_dict(results.summary[key])
+    values = results.summary[measure.key]
+    if values is None:
+        return None
+    estimate = Estimate.from_dict(values)
     if _partial(results):
         return Estimate(estimate.mean, None, None, None, estimate.n)
-    return _cut(estimate)
+    return cut(estimate) if measure.bounded else estimate
 
 
-def _cut(estimate: Estimate) -> Estimate:
-    """An interval of a rate without what lies below 0 or above 1."""
-    if estimate.low is None or estimate.high is None:
-        return estimate
-    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def _listed(words: Sequence[str], limit: int = 8) -> str:
-    if len(words) > limit:
-        return f"{', '.join(words[:limit])} and {len(words) - limit} more"
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+def _headline(results: RunResults, measure: Measure) -> Estimate:
+    """An estimate of a measure that is always defined, such as UA, accuracy and mAP."""
+    estimate = _estimate(results, measure)
+    assert estimate is not None  # noqa: S101 - a run without a positive item is refused when it is scored
+    return estimate
 
 
 def _duration(seconds: float) -> str:
@@ -131,14 +115,8 @@ def _configuration(values: Mapping[str, Any] | None) -> str:
     """``{"name": "topk", "k": 10}`` as ``topk (k = 10)``."""
     values = dict(values or {})
     name = str(values.pop("name", "")) or DASH
-    rest = [f"{key} = {_plain(value)}" for key, value in values.items() if value not in (None, [], (), {})]
+    rest = [f"{key} = {plain(value)}" for key, value in values.items() if value not in (None, [], (), {})]
     return f"{name} ({', '.join(rest)})" if rest else name
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_plain, value)) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _when(value: Any) -> str | None:
@@ -149,18 +127,14 @@ def _when(value: Any) -> str | None:
         return None
 
 
-def _model_title(results: RunResults) -> str:
-    name = str((results.info.get("model") or {}).get("name") or "model")
-    return _MODELS.get(name, name)
-
-
-def _corpus_title(results: RunResults) -> str:
-    return corpus_title(str((results.info.get("corpus") or {}).get("name") or "unnamed corpus"))
-
-
 def _mixing(results: RunResults) -> str:
+    """What the test items have in common with the training items, in a sentence; empty where nothing is to be said."""
     protocol = results.info.get("protocol") or {}
     mixes = protocol.get("mixes_speakers")
+    if mixes is None and results.measures.sounds:
+        if protocol.get("name") in {"folds", "official"} or "recording" in str(protocol.get("description")):
+            return ""  # published parts, or the protocol says it itself
+        return "Clips that were cut from the same recording may be in training and in test."
     if mixes is None:
         if protocol.get("speakers_known") is False or (results.info.get("corpus") or {}).get("speakers") == 0:
             return "The corpus does not name speakers, so the same voices may be in training and in test."
@@ -173,71 +147,62 @@ def _mixing(results: RunResults) -> str:
     return "No test speaker was heard in training."
 
 
-# ---------------------------------------------------------------- context of the report
-
-
-def _data_words(results: RunResults) -> str:
-    corpus = results.info.get("corpus") or {}
-    parts = []
-    if corpus.get("items"):
-        parts.append(_plural(int(corpus["items"]), "item"))
-    parts.append(f"{len(results.classes)} classes")
-    if corpus.get("speakers"):
-        parts.append(_plural(int(corpus["speakers"]), "speaker"))
-    return ", ".join(parts)
-
-
 def _verdict(results: RunResults, beside: Sequence[Any]) -> str:
-    model, data = _model_title(results), f"{_corpus_title(results)} ({_data_words(results)})"
+    model, data = model_title(results), f"{corpus_of(results)} ({data_words(results)})"
     if results.summary is None:
         return f"{model} on {data}: no training has finished yet, so there is no result."
-    ua, wa = _estimate(results, "ua"), _estimate(results, "wa")
+    main = results.measures.main
+    estimate = _headline(results, main)
     if _partial(results):
         spread = (
             f"on {len(results.done)} of {len(results.folds) * len(results.seeds)} trainings, the others are to come"
         )
-    elif ua.low is not None and ua.high is not None:
-        spread = f"95 % interval over {ua.n} seeds {100 * ua.low:.1f} to {100 * ua.high:.1f}"
+    elif estimate.low is not None and estimate.high is not None:
+        spread = f"95 % interval over {estimate.n} seeds {main.write(estimate.low)} to {main.write(estimate.high)}"
     else:
         spread = "one seed, so without an interval"
     sentences = [
-        f"On {data}, {model} reaches an unweighted accuracy of {100 * ua.mean:.1f} % ({spread}) and a "
-        "weighted accuracy "
-        f"of {100 * wa.mean:.1f} %. Guessing would give {100 / max(len(results.classes), 1):.1f} %.",
+        f"On {data}, {model} reaches {with_article(main.words)} of {main.say(estimate.mean)} ({spread})"
+        f"{_second(results)}. Guessing would give {_guessing(results)}.",
         _mixing(results),
+        "" if results.validated else "No items were held out for validation, so nothing was selected.",
     ]
-    comparable = [b.result for b in beside if b.comparable and b.result.ua is not None]
+    comparable = [(value, b.result) for b in beside if b.comparable and (value := published_value(b.result, main))]
     if comparable and not _partial(results):
-        best = max(comparable, key=lambda p: p.ua)
-        gap = 100 * ua.mean - best.ua
+        theirs, best = max(comparable, key=lambda pair: pair[0])
+        gap = estimate.mean - theirs
+        size = f"{100 * abs(gap):.1f} points" if main.percent else f"{abs(gap):.3f}"
         where = "above" if gap > 0 else "below"
-        inside = ua.low is not None and ua.high is not None and 100 * ua.low <= best.ua <= 100 * ua.high
+        inside = estimate.low is not None and estimate.high is not None and estimate.low <= theirs <= estimate.high
         sentences.append(
-            f"The unweighted accuracy is {abs(gap):.1f} points {where} the best comparable result, {best.system} "
-            f"({best.ua:.1f} %{', which lies within the interval' if inside else ''})."
+            f"The {main.words} is {size} {where} the best comparable result, {best.system} "
+            f"({main.say(theirs)}{', which lies within the interval' if inside else ''})."
         )
-    rows = [r for r in results.summary["pooled"]["per_class"] if r["recall"] is not None]
-    if len(rows) > 1:
-        rows.sort(key=lambda r: r["recall"])
-        low, high = rows[0], rows[-1]
-        sentences.append(
-            f"Best recognised is {high['class']} ({100 * high['recall']:.0f} %), worst {low['class']} "
-            f"({100 * low['recall']:.0f} %){_mistaken(results, low['class'])}."
-        )
-    return " ".join(sentences)
+    sentences.append(extremes(results))
+    return " ".join(filter(None, sentences))
 
 
-def _mistaken(results: RunResults, name: str) -> str:
-    """What a class is most often taken for, as a clause; empty where it is never mistaken."""
+def _second(results: RunResults) -> str:
+    """The measure beside the headline, as a clause; empty where it says the same once more."""
     assert results.summary is not None  # noqa: S101 - callers look first
-    row = results.classes.index(name)
-    counts = np.array(results.summary["pooled"]["confusion"][row])
-    total = counts.sum()
-    counts[row] = 0
-    other = int(counts.argmax())
-    if not counts[other]:
+    measures = results.measures
+    second = _estimate(results, measures.second)
+    balanced = (
+        measures is SOUNDS and second is not None and abs(second.mean - _headline(results, measures.main).mean) < 5e-4
+    )
+    if second is None or balanced:
         return ""
-    return f", most often taken for {results.classes[other]} ({100 * counts[other] / total:.0f} %)"
+    return f" and {with_article(measures.second.words)} of {measures.second.say(second.mean)}"
+
+
+def _guessing(results: RunResults) -> str:
+    """What answers at random would reach, by the headline measure."""
+    assert results.summary is not None  # noqa: S101 - callers look first
+    if results.measures.kind == "tagging":
+        pooled = results.summary["pooled"]
+        shares = [row["support"] / pooled["n"] for row in pooled["per_class"] if row["ap"] is not None]
+        return f"{np.mean(shares):.3f}"
+    return f"{100 / max(len(results.classes), 1):.1f} %"
 
 
 def _warning(results: RunResults) -> str:
@@ -245,63 +210,77 @@ def _warning(results: RunResults) -> str:
         return ""
     total = len(results.folds) * len(results.seeds)
     if not results.done:
-        return f"This run is unfinished: none of its {_plural(total, 'training')} is done."
+        return f"This run is unfinished: none of its {plural(total, 'training')} is done."
     missing = [f"{fold} with seed {seed}" for fold, seed in results.missing]
-    text = f"This run is unfinished: {len(results.done)} of {total} trainings are done; missing: {_listed(missing)}. "
+    text = f"This run is unfinished: {len(results.done)} of {total} trainings are done; missing: {listed(missing)}. "
     if _partial(results):
         return text + "The numbers are of the folds done so far and will change."
     return text + f"The numbers are of {_seeds(results.scored_seeds)}, with all folds done."
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed {seeds[0]}" if len(seeds) == 1 else f"the seeds {_listed([str(s) for s in seeds])}"
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"the seeds {listed([str(s) for s in seeds])}"
 
 
 def _scores(results: RunResults) -> list[dict[str, str]]:
     if results.summary is None:
         return []
     rows = []
-    for key, name in _NAMES.items():
-        e, f = _estimate(results, key), Estimate.from_dict(results.summary["over_folds"][key])
+    for measure in results.measures.table:
+        e, f = _estimate(results, measure), _over_folds(results, measure)
         rows.append(
             {
-                "name": name,
-                "mean": _percent(e.mean),
-                "sd": _percent(e.sd),
-                "interval": DASH if e.low is None else f"{_percent(e.low)} to {_percent(e.high)}",
-                "fold_mean": _percent(f.mean) if f.n > 1 else DASH,
-                "fold_sd": _percent(f.sd),
+                "name": measure.name,
+                "mean": DASH if e is None else measure.write(e.mean),
+                "sd": DASH if e is None else measure.write(e.sd),
+                "interval": DASH
+                if e is None or e.low is None
+                else f"{measure.write(e.low)} to {measure.write(e.high)}",
+                "fold_mean": measure.write(f.mean) if f is not None and f.n > 1 else DASH,
+                "fold_sd": DASH if f is None else measure.write(f.sd),
             }
         )
-    validation = [
-        job.metrics["validation"]["ua"]
-        for job in results.done
-        if job.metrics is not None and job.seed in results.scored_seeds and "validation" in job.metrics
-    ]
+    selection = results.measures.selection
+    validation = results.validations(selection.key)
     if validation:
         e = interval(validation)
-        blank = {"mean": DASH, "sd": DASH, "interval": DASH}
         rows.append(
-            {"name": "UA on validation items", **blank, "fold_mean": _percent(e.mean), "fold_sd": _percent(e.sd)}
+            {
+                "name": f"{selection.short} on validation items",
+                "mean": DASH,
+                "sd": DASH,
+                "interval": DASH,
+                "fold_mean": selection.write(e.mean),
+                "fold_sd": selection.write(e.sd),
+            }
         )
     return rows
+
+
+def _over_folds(results: RunResults, measure: Measure) -> Estimate | None:
+    assert results.summary is not None  # noqa: S101 - callers look first
+    values = results.summary["over_folds"][measure.key]
+    return None if values is None else Estimate.from_dict(values)
 
 
 def _scores_caption(results: RunResults) -> str:
     seeds, folds = len(results.scored_seeds), len({job.fold for job in results.done})
     pooled = "" if folds == 1 else f" Within a seed the test items of the {folds} folds are pooled and scored once."
     alone = " With one seed there is no spread over seeds." if seeds == 1 else ""
-    return f"Test items, in percent, over {_plural(seeds, 'seed')}.{pooled}{alone}"
+    return f"Test items{_unit_words(results)}, over {plural(seeds, 'seed')}.{pooled}{alone}"
 
 
-def _spread(values: Sequence[float | None], digits: int = 1) -> str:
+def _unit_words(results: RunResults) -> str:
+    """What a caption says of the numbers of a table."""
+    if results.measures.kind == "tagging":
+        return ""
+    fractions = any(not measure.percent for measure in results.measures.table)
+    return ", in percent but for mAP and mAUC" if fractions else ", in percent"
+
+
+def _spread(measure: Measure, values: Sequence[float | None]) -> str:
     known = [v for v in values if v is not None]
-    if not known:
-        return DASH
-    e = interval(known)
-    if e.sd is None:
-        return _percent(e.mean, digits)
-    return f"{_percent(e.mean, digits)} ± {_percent(e.sd, digits)}"
+    return measure.spread(interval(known)) if known else DASH
 
 
 def _range(values: Sequence[int | None]) -> str:
@@ -311,12 +290,8 @@ def _range(values: Sequence[int | None]) -> str:
     return str(known[0]) if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
 
 
-def _keeps_last(results: RunResults) -> bool:
-    """Whether the recipe keeps the last epoch in place of the best one on validation items."""
-    return (results.recipe.get("training") or {}).get("selection") == "last"
-
-
 def _fold_rows(results: RunResults) -> list[dict[str, str]]:
+    main, second, selection = results.measures.main, results.measures.second, results.measures.selection
     rows = []
     by_fold: dict[str, list[JobResult]] = {}
     for job in results.done:
@@ -333,10 +308,10 @@ def _fold_rows(results: RunResults) -> list[dict[str, str]]:
             {
                 "fold": fold,
                 "n": _range([len(table) for table in tables]),
-                "speakers": (_listed(speakers, 6) if same else "differ by seed") if speakers else DASH,
-                "ua": _spread([m.get("ua") for m in metrics]),
-                "wa": _spread([m.get("wa") for m in metrics]),
-                "validation": _spread([(m.get("validation") or {}).get("ua") for m in metrics]),
+                "speakers": (listed(speakers, 6) if same else "differ by seed") if speakers else DASH,
+                "main": _spread(main, [m.get(main.key) for m in metrics]),
+                "second": _spread(second, [m.get(second.key) for m in metrics]),
+                "validation": _spread(selection, [(m.get("validation") or {}).get(selection.key) for m in metrics]),
                 "best": _range([None if b is None else int(b) + 1 for b in best]),
                 "epochs": _range([m.get("epochs") for m in metrics]),
                 "seconds": _duration(float(np.mean(seconds))) if seconds else DASH,
@@ -345,46 +320,19 @@ def _fold_rows(results: RunResults) -> list[dict[str, str]]:
     return rows
 
 
-def _speaker_words(rows: Sequence[Mapping[str, Any]]) -> str:
-    values = np.array([row["ua"] for row in rows])
-    low, high = rows[int(values.argmin())], rows[int(values.argmax())]
-    if len(rows) == 1:
-        return f"There is one test speaker, {low['speaker']}."
-    return (
-        f"Over {len(rows)} test speakers the unweighted accuracy has a mean of {100 * values.mean():.1f} % "
-        f"and a standard deviation of {100 * values.std(ddof=1):.1f} points: from {100 * low['ua']:.0f} % "
-        f"(speaker {low['speaker']}) to {100 * high['ua']:.0f} % (speaker {high['speaker']})."
-    )
-
-
-def _calibration_words(results: RunResults, bins: Sequence[Mapping[str, Any]]) -> str:
-    assert results.summary is not None  # noqa: S101 - callers look first
-    n = sum(b["n"] for b in bins)
-    confidence = sum(b["n"] * b["confidence"] for b in bins if b["n"]) / n
-    accuracy = sum(b["n"] * b["accuracy"] for b in bins if b["n"]) / n
-    gap = 100 * (confidence - accuracy)
-    manner = "about right" if abs(gap) < 2 else "over-confident" if gap > 0 else "under-confident"
-    return (
-        f"On average the model gives its answer a probability of {100 * confidence:.1f} % and is right in "
-        f"{100 * accuracy:.1f} % of the cases: it is {manner}. The expected calibration error is "
-        f"{100 * results.summary['pooled']['ece']:.1f} %, the Brier score "
-        f"{results.summary['pooled']['brier']:.3f}."
-    )
-
-
 def _facts(results: RunResults) -> list[tuple[str, str]]:
     info = results.info
     corpus, protocol = info.get("corpus") or {}, info.get("protocol") or {}
     model, features, machine = info.get("model") or {}, info.get("features") or {}, info.get("machine") or {}
     facts: list[tuple[str, str | None]] = [("Recipe", info.get("description") or None)]
     hours = f", {corpus['hours']:.2f} h" if corpus.get("hours") else ""
-    facts.append(("Data", f"{_corpus_title(results)}: {_data_words(results)}{hours}"))
-    facts.append(("Classes", ", ".join(results.classes) or None))
+    facts.append(("Data", f"{corpus_of(results)}: {data_words(results)}{hours}"))
+    facts.append(("Classes", _names(results.classes) or None))
     facts += [("Licence", corpus.get("licence")), ("Citation", corpus.get("citation"))]
     described = protocol.get("description")
     facts.append(("Protocol", " ".join(filter(None, [f"{protocol.get('name')}.", described])) if protocol else None))
     if protocol.get("mixes_speakers") is None or "peaker" not in (described or ""):
-        facts.append(("Speakers", _mixing(results)))
+        facts.append(("Recordings" if results.measures.sounds else "Speakers", _mixing(results)))
     facts.append(("Seeds", ", ".join(map(str, results.seeds)) or None))
     own = {key: value for key, value in features.items() if key not in {"x_real_time", "cached", "dims"}}
     dims = f", {features['dims']} values per frame" if features.get("dims") else ""
@@ -393,6 +341,8 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     options = results.recipe.get("model") or {"name": model.get("name"), **(model.get("options") or {})}
     facts.append(("Model", _configuration(options) if options.get("name") else None))
     facts.append(("Parameters", f"{int(model['parameters']):,}" if model.get("parameters") else None))
+    start = (results.recipe.get("training") or {}).get("pretrained")
+    facts.append(("First weights", f"read from {start}" if start else None))
     facts.append(("Training speed", _speed(results)))
     speed = features.get("x_real_time")
     if speed:
@@ -401,10 +351,10 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
         if cached and cached >= items:
             words = f"read from the cache, {words}"
         elif cached:
-            words = f"{words}; {_plural(cached, 'item')} came from the cache"
+            words = f"{words}; {plural(cached, 'item')} came from the cache"
         facts.append(("Feature extraction", words))
     cores = f"{machine['cores']} cores" if machine.get("cores") else None
-    threads = f"{_plural(int(machine['threads']), 'thread')} per training" if machine.get("threads") else None
+    threads = f"{plural(int(machine['threads']), 'thread')} per training" if machine.get("threads") else None
     facts.append(("Machine", ", ".join(filter(None, [machine.get("cpu"), cores, threads])) or None))
     torch = f"PyTorch {machine['torch']}" if machine.get("torch") else None
     version = f"graphophone {info['version']}" if info.get("version") else None
@@ -412,6 +362,12 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     facts.append(("Started", _when(info.get("started"))))
     facts.append(("Finished", _when(info.get("finished"))))
     return [(name, value) for name, value in facts if value]
+
+
+def _names(classes: Sequence[str]) -> str:
+    """Names of classes, of very many the first ones."""
+    more = len(classes) - MAX_CLASSES
+    return ", ".join(classes) if more <= 10 else f"{', '.join(classes[:MAX_CLASSES])} and {more} more"
 
 
 def _speed(results: RunResults) -> str | None:
@@ -426,10 +382,12 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     info, summary = results.info, results.summary
     beside = published_beside(info, results.recipe)
     pooled = summary["pooled"] if summary else None
+    measures = results.measures
+    main, second = measures.main, measures.second
     problems = list((info.get("corpus") or {}).get("problems") or [])
     problems.sort(key=lambda p: p.get("severity") != "error")
-    speakers = pooled["per_speaker"] if pooled else []
-    bins = _bins(results)
+    speakers = pooled.get("per_speaker", []) if pooled else []
+    bins = reliability_bins(results)
     dates = [
         f"run {results.name}",
         f"started {_when(info.get('started'))}" if _when(info.get("started")) else None,
@@ -438,28 +396,28 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     ours = None
     if summary:
         folds = len({job.fold for job in results.done})
-        number = f"{folds} of {len(results.folds)} folds" if _partial(results) else _plural(folds, "fold")
+        number = f"{folds} of {len(results.folds)} folds" if _partial(results) else plural(folds, "fold")
         ours = {
-            "system": f"{_model_title(results)}, {results.name}",
-            "ua": _ours(_estimate(results, "ua")),
-            "wa": _ours(_estimate(results, "wa")),
-            "words": f"{number}, {_plural(len(results.scored_seeds), 'seed')}. {_mixing(results)}",
+            "system": f"{model_title(results)}, {results.name}",
+            "main": main.spread(_estimate(results, main)),
+            "second": second.spread(_estimate(results, second)),
+            "words": f"{number}, {plural(len(results.scored_seeds), 'seed')}. {_mixing(results)}".strip(),
         }
     context: dict[str, Any] = {
-        "title": f"{results.name}: {_model_title(results)} on {_corpus_title(results)}",
+        "title": f"{results.name}: {model_title(results)} on {corpus_of(results)}",
         "run": {
-            "title": f"{_model_title(results)} on {_corpus_title(results)}",
+            "title": f"{model_title(results)} on {corpus_of(results)}",
             "kicker": " · ".join(filter(None, dates)),
         },
-        "warning": _warning(results),
+        "warnings": list(filter(None, [_warning(results), _excluded(results)])),
         "verdict": _verdict(results, beside),
         "cards": _cards(results),
         "ours": ours,
         "beside": [
             {
                 "system": b.result.system,
-                "ua": DASH if b.result.ua is None else f"{b.result.ua:.1f}",
-                "wa": DASH if b.result.wa is None else f"{b.result.wa:.1f}",
+                "main": published_words(b.result, main),
+                "second": published_words(b.result, second),
                 "source": b.result.source,
                 "difference": b.difference,
                 "comparable": b.comparable,
@@ -468,40 +426,40 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         ]
         if summary
         else [],
-        "no_published": f"No result on {_corpus_title(results)} with these classes is known to compare with.",
+        "beside_caption": f"This run beside what others report, {main.short}"
+        + (f" and {second.short}" if any(getattr(b.result, second.key, None) is not None for b in beside) else "")
+        + (" in percent" if main.percent else ""),
+        "beside_second": any(getattr(b.result, second.key, None) is not None for b in beside),
+        "no_published": f"No result on {corpus_of(results)} with these classes is known to compare with.",
+        "unpublished": unpublished(info),
+        "measures": measures,
         "scores": _scores(results),
         "scores_caption": _scores_caption(results) if summary else "",
         "seeds_scored": len(results.scored_seeds),
         "folds": _fold_rows(results),
-        "folds_caption": "Every fold, in percent"
+        "folds_caption": f"Every fold{', in percent' if main.percent else ''}"
         + ("; mean ± standard deviation over seeds" if len(results.seeds) > 1 else "")
-        + (
-            ". The last epoch is kept, whatever its validation result."
-            if _keeps_last(results)
-            else ". The epoch kept is the one that validation items chose."
-        ),
+        + f". {kept_words(results) or 'The epoch kept is the one that validation items chose.'}",
         "folds_have_speakers": bool(speakers),
-        "per_class": [
-            {
-                "name": row["class"],
-                "recall": _percent(row["recall"]),
-                "precision": _percent(row["precision"]),
-                "f1": _percent(row["f1"]),
-                "support": f"{row['support']:,}",
-            }
-            for row in (pooled["per_class"] if pooled else [])
-        ],
+        "validated": results.validated,
+        "class_columns": _CLASS_COLUMNS[measures.kind],
+        "per_class": _class_rows(results),
+        "classes_caption": _classes_caption(results) if summary else "",
+        "classes_folded": len(results.classes) > MAX_CLASSES,
+        "confusions": _confusions(results),
+        "support_words": support_words(results) if "support" in made else "",
+        "threshold_words": threshold_words(results) if "thresholds" in made else "",
         "per_speaker": [
-            {"speaker": row["speaker"], "n": f"{row['n']:,}", "ua": _percent(row["ua"]), "wa": _percent(row["wa"])}
+            {"speaker": row["speaker"], "n": f"{row['n']:,}", "ua": percent(row["ua"]), "wa": percent(row["wa"])}
             for row in speakers[:MAX_PROBLEMS]
         ],
-        "speakers_words": _speaker_words(speakers) if speakers else "",
+        "speakers_words": speaker_words(speakers) if speakers else "",
         "speakers_left_out": (
             f"{len(speakers) - MAX_PROBLEMS} more speakers are in predictions.csv."
             if len(speakers) > MAX_PROBLEMS
             else ""
         ),
-        "calibration_words": _calibration_words(results, bins) if bins else "",
+        "calibration_words": calibration_words(results, bins) if bins else "",
         "facts": _facts(results),
         "protocol_notes": list((info.get("protocol") or {}).get("notes") or []),
         "problems": [
@@ -518,11 +476,18 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
             f"{len(problems) - MAX_PROBLEMS:,} more are in run.json." if len(problems) > MAX_PROBLEMS else ""
         ),
         "recipe": results.recipe_text,
-        "figures": {name: made.get(name) for name in ("confusion", "speakers", "reliability", "curves", "similarity")},
+        "figures": {
+            name: made.get(name)
+            for name in (
+                *("confusion", "precision", "support", "thresholds"),
+                *("speakers", "reliability", "curves", "similarity"),
+            )
+        },
     }
     sections = [
         ("results", "Results", bool(summary)),
         ("classes", "Classes", bool(context["per_class"])),
+        ("thresholds", "Thresholds", "thresholds" in made),
         ("speakers", "Speakers", bool(speakers)),
         ("calibration", "Calibration", "reliability" in made),
         ("training", "Training", "curves" in made),
@@ -535,25 +500,97 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     return context
 
 
-def _ours(estimate: Estimate) -> str:
-    if estimate.sd is None:
-        return _percent(estimate.mean)
-    return f"{_percent(estimate.mean)} ± {_percent(estimate.sd)}"
+_CLASS_COLUMNS = {
+    "classification": ("Recall", "Precision", "F1", "Items"),
+    "tagging": ("AP", "AUC", "Precision", "Recall", "F1", "Positives"),
+}
+
+
+def _class_rows(results: RunResults) -> list[dict[str, Any]]:
+    """One row per class, in the order of :data:`_CLASS_COLUMNS`."""
+    if results.summary is None:
+        return []
+    rows = results.summary["pooled"]["per_class"]
+    if results.measures.kind == "tagging":
+        keys = ("ap", "auc", "precision", "recall", "f1")
+        return [
+            {
+                "name": row["class"],
+                "cells": [*(DASH if row[key] is None else f"{row[key]:.3f}" for key in keys), f"{row['support']:,}"],
+            }
+            for row in rows
+        ]
+    return [
+        {
+            "name": row["class"],
+            "cells": [*(percent(row[key]) for key in ("recall", "precision", "f1")), f"{row['support']:,}"],
+        }
+        for row in rows
+    ]
+
+
+def _classes_caption(results: RunResults) -> str:
+    several = len(results.scored_seeds) > 1
+    if results.measures.kind == "tagging":
+        threshold = results.summary["pooled"]["threshold"] if results.summary else 0.5
+        return (
+            f"Every class{'; means over the seeds' if several else ''}. Precision, recall and F1 of tags given from "
+            f"a probability of {threshold:g} on."
+        )
+    return f"Every class, in percent{'; all seeds together' if several else ''}"
+
+
+def _excluded(results: RunResults) -> str:
+    """Which classes no number speaks of; empty where there is none."""
+    names = (results.summary or {}).get("pooled", {}).get("excluded") or []
+    if not names:
+        return ""
+    if len(names) == 1:
+        return (
+            f"The class {names[0]} has no positive test item, so its average precision is not defined and every mean "
+            "over classes leaves it out."
+        )
+    return (
+        f"{len(names)} classes have no positive test item, so their average precision is not defined and every mean "
+        f"over classes leaves them out: {listed(names, 20)}."
+    )
+
+
+def _confusions(results: RunResults, least: int = 15, most: int = 12) -> list[dict[str, str]]:
+    """The most frequent mistakes, where there are too many classes to find them in the matrix."""
+    if results.summary is None or results.measures.kind == "tagging" or len(results.classes) < least:
+        return []
+    counts = np.array(results.summary["pooled"]["confusion"])
+    support = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:most]
+    pairs = [divmod(int(place), len(results.classes)) for place in order]
+    return [
+        {
+            "true": results.classes[true],
+            "predicted": results.classes[predicted],
+            "n": f"{counts[true, predicted]:,}",
+            "share": percent(counts[true, predicted] / support[true]),
+        }
+        for true, predicted in pairs
+        if counts[true, predicted]
+    ]
 
 
 def _cards(results: RunResults) -> list[dict[str, str]]:
     if results.summary is None:
         return []
     cards = []
-    for key in ("ua", "wa", "macro_f1", "ece"):
-        e = _estimate(results, key)
-        f = Estimate.from_dict(results.summary["over_folds"][key])
+    for measure in results.measures.cards:
+        e, f = _estimate(results, measure), _over_folds(results, measure)
         detail = ""
-        if e.low is not None:
-            detail = f"{_percent(e.low)} to {_percent(e.high)}, {e.n} seeds"
-        elif f.sd is not None:
-            detail = f"SD over {f.n} folds {_percent(f.sd)}"
-        cards.append({"name": _NAMES[key], "value": f"{_percent(e.mean)} %", "detail": detail})
+        if e is None:
+            detail = "not defined: the ranking has no error"
+        elif e.low is not None:
+            detail = f"{measure.write(e.low)} to {measure.write(e.high)}, {e.n} seeds"
+        elif f is not None and f.sd is not None:
+            detail = f"SD over {f.n} folds {measure.write(f.sd)}"
+        cards.append({"name": measure.name, "value": measure.say(None if e is None else e.mean), "detail": detail})
     return cards
 
 
@@ -562,409 +599,8 @@ def _problems_words(problems: Sequence[Mapping[str, Any]]) -> str:
     used = len(problems) - out
     parts = []
     if out:
-        parts.append(f"{_plural(out, 'item')} could not be used and {'was' if out == 1 else 'were'} left out")
+        parts.append(f"{plural(out, 'item')} could not be used and {'was' if out == 1 else 'were'} left out")
     if used:
-        parts.append(f"{_plural(used, 'item')} {'was' if used == 1 else 'were'} used but should be looked at")
+        parts.append(f"{plural(used, 'item')} {'was' if used == 1 else 'were'} used but should be looked at")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-# ---------------------------------------------------------------- figures
-
-
-def _bins(results: RunResults) -> list[dict[str, Any]]:
-    table = results.predictions()
-    if not len(table):
-        return []
-    index = {name: i for i, name in enumerate(results.classes)}
-    target = table["label"].map(index).to_numpy()
-    return reliability(target, table[[f"p_{name}" for name in results.classes]].to_numpy(np.float64))
-
-
-def _figures(results: RunResults) -> dict[str, dict[str, Any]]:
-    """Figures by name, each with the words that a reader who cannot see it needs, and a caption."""
-    made: dict[str, dict[str, Any]] = {}
-
-    def add(name: str, figure: Figure, label: str, caption: str) -> None:
-        made[name] = {"figure": figure, "label": label, "caption": caption}
-
-    summary = results.summary
-    if summary is not None:
-        pooled = summary["pooled"]
-        recalls = ", ".join(
-            f"{row['class']} {100 * row['recall']:.0f} %" for row in pooled["per_class"] if row["recall"] is not None
-        )
-        together = f", all {len(results.scored_seeds)} seeds together" if len(results.scored_seeds) > 1 else ""
-        add(
-            "confusion",
-            draw.confusion(pooled["confusion"], results.classes),
-            f"Confusion matrix. Recall of the classes: {recalls}.",
-            "Of the items of each true class (row), how many percent were recognised as what"
-            f"{', and below the count' if len(results.classes) <= 12 else ''}{together}.",
-        )
-        if pooled["per_speaker"]:
-            add(
-                "speakers",
-                draw.speaker_bars(pooled["per_speaker"]),
-                f"Bars of the unweighted accuracy of each speaker. {_speaker_words(pooled['per_speaker'])}",
-                "Unweighted accuracy of each test speaker; the line is the mean over speakers.",
-            )
-        bins = _bins(results)
-        add(
-            "reliability",
-            draw.reliability_diagram(bins, pooled["ece"]),
-            f"Reliability diagram. {_calibration_words(results, bins)}",
-            "Accuracy of the answers given with each confidence (above), and how often it is given (below). "
-            "Bars under "
-            "the diagonal mean over-confidence.",
-        )
-    curves = {
-        f"{job.fold}, seed {job.seed}": job.curves for job in results.jobs if job.curves is not None and len(job.curves)
-    }
-    if curves:
-        selected = {f"{job.fold}, seed {job.seed}": (job.metrics or {}).get("best_epoch") for job in results.jobs}
-        many = (
-            f"Thin lines are the {len(curves)} trainings, thick lines their mean over the epochs that all reached. "
-            if len(curves) > 1
-            else ""
-        )
-        last = [table["validation_ua"].max() for table in curves.values() if "validation_ua" in table]
-        best = f" The highest validation accuracy is {100 * max(last):.1f} %." if last else ""
-        add(
-            "curves",
-            draw.learning_curves(curves, selected),
-            f"Learning curves of {_plural(len(curves), 'training')}: loss and unweighted accuracy over epochs.{best}",
-            f"{many}Dots mark the epochs whose weights were kept; "
-            + (
-                "it is the last one, whatever its validation result."
-                if _keeps_last(results)
-                else "validation items chose them, test items did not."
-            ),
-        )
-    if "x" in results.sample and results.sample["x"].ndim == 2 and len(results.sample["x"]) > 1:
-        hop = float(results.sample["hop"]) if "hop" in results.sample else 0.0
-        item = str(results.sample["id"]) if "id" in results.sample else ""
-        label = f" ({results.sample['label']})" if "label" in results.sample else ""
-        named = f" of the utterance {item}{label}" if item else " of one utterance"
-        graph = str((results.info.get("graph") or {}).get("name") or "")
-        similar = (
-            " The graph connects each frame with those most similar to it: bright spots off the diagonal are frames "
-            "far apart that sound alike."
-            if graph in {"cycle_topk", "topk", "knn", "cosine_threshold"}
-            else ""
-        )
-        add(
-            "similarity",
-            draw.similarity_heat_map(results.sample["x"], hop=hop or None),
-            f"Heat map of the cosine similarity of all pairs of frames{named}.",
-            f"Cosine similarity of all pairs of frames{named}, after standardisation.{similar}",
-        )
-    return made
-
-
-# ---------------------------------------------------------------- comparison
-
-
-def _common(runs: Sequence[RunResults]) -> list[tuple[str, int]]:
-    """Pairs of fold and seed that all runs have done on the same test items, as full rectangles of folds and seeds."""
-    tested = [
-        {(job.fold, job.seed): frozenset(job.predictions["id"]) for job in run.done if job.predictions is not None}
-        for run in runs
-    ]
-    if not tested:
-        return []
-    pairs = [pair for pair in tested[0] if len({one.get(pair) for one in tested}) == 1]
-    folds_of: dict[int, set[str]] = {}
-    for fold, seed in pairs:
-        folds_of.setdefault(seed, set()).add(fold)
-    if not folds_of:
-        return []
-    folds = max(folds_of.values(), key=len)
-    return [(f, s) for f, s in pairs if f in folds and folds <= folds_of[s]]
-
-
-def _read_all(run_dirs: Iterable[str | Path]) -> list[RunResults]:
-    runs = [RunResults.read(folder) for folder in run_dirs]
-    if not runs:
-        raise ResultsError("there is no run to compare: give at least one run folder")
-    for run in runs:
-        if not run.done:
-            raise ResultsError(f"{run.folder}: no training has finished yet, so there is nothing to compare")
-    return runs
-
-
-def compare(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
-    """Several runs side by side.
-
-    Where the runs have folds and seeds in common, tested on the same items, only those are scored, so that
-    every row is about the same test; the column ``shared`` says whether that is so.
-
-    Args:
-        run_dirs: Run folders.
-
-    Returns:
-        One row per run: ``run``, a column per recipe key that is not the same in all runs
-        (``model.pooling``), ``corpus``, ``protocol``, ``folds`` and ``seeds`` (numbers of them that were
-        scored), ``parameters``; for each of ``ua``, ``wa``, ``weighted_f1``, ``macro_f1``, ``ece``, ``nll``
-        and ``brier`` the mean over seeds and, with ``_sd``, ``_low`` and ``_high``, its standard deviation
-        and 95 % interval (NaN with one seed); ``validation_ua``, ``seconds_per_epoch``, ``complete``,
-        ``shared``. Rates are fractions.
-
-    Raises:
-        ResultsError: If a folder holds no run, or nothing in it has finished.
-    """
-    return _compare(_read_all(run_dirs))
-
-
-def _compare(runs: Sequence[RunResults]) -> pd.DataFrame:
-    common = _common(runs)
-    keys = varied([run.recipe for run in runs])
-    rows = []
-    for run in runs:
-        pairs = common or [(job.fold, job.seed) for job in run.done if job.seed in run.scored_seeds]
-        summary = summarize(run.predictions(pairs), run.classes)
-        recipe = flatten(run.recipe)
-        wanted = set(pairs)
-        validation = [
-            job.metrics["validation"]["ua"]
-            for job in run.done
-            if (job.fold, job.seed) in wanted and job.metrics and "validation" in job.metrics
-        ]
-        row: dict[str, Any] = {"run": run.name}
-        row |= {key: recipe.get(key) for key in keys}
-        row |= {
-            "corpus": (run.info.get("corpus") or {}).get("name"),
-            "protocol": (run.info.get("protocol") or {}).get("name"),
-            "folds": len({fold for fold, _ in pairs}),
-            "seeds": len({seed for _, seed in pairs}),
-            "parameters": (run.info.get("model") or {}).get("parameters"),
-        }
-        for key in SCALARS:
-            estimate = Estimate.from_dict(summary[key])
-            row |= {
-                key: estimate.mean,
-                f"{key}_sd": estimate.sd,
-                f"{key}_low": estimate.low,
-                f"{key}_high": estimate.high,
-            }
-        row |= {
-            "validation_ua": float(np.mean(validation)) if validation else None,
-            "seconds_per_epoch": run.seconds_per_epoch(),
-            "complete": run.complete,
-            "shared": bool(common),
-        }
-        rows.append(row)
-    frame = pd.DataFrame(rows)
-    numbers = [key + end for key in SCALARS for end in ("", "_sd", "_low", "_high")] + ["validation_ua"]
-    return frame.astype(dict.fromkeys(numbers, np.float64))
-
-
-def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path:
-    """Write several runs side by side as one HTML page: poolings, layers, neighbours, systems.
-
-    The run that is called best is the one with the best validation accuracy; test results do not choose.
-
-    Args:
-        run_dirs: Run folders.
-        output: The page to write, or a folder, in which it becomes ``comparison.html``. The table goes beside
-            it as CSV.
-
-    Returns:
-        Path of the page.
-
-    Raises:
-        ResultsError: If a folder holds no run, or nothing in it has finished.
-    """
-    runs = _read_all(run_dirs)
-    path = Path(output)
-    if path.suffix.lower() not in {".html", ".htm"}:
-        path = path / "comparison.html"
-    table = _compare(runs)
-    labels = _labels(table, varied([run.recipe for run in runs]))
-    ua, wa = ([_row_estimate(row, key) for row in table.to_dict("records")] for key in ("ua", "wa"))
-    same_classes = len({tuple(run.classes) for run in runs}) == 1
-    setting = labels[0].partition(" = ")[0] if " = " in labels[0] else ""
-    ticks = [label.partition(" = ")[2] if setting else label for label in labels]
-    chance = 1 / len(runs[0].classes) if same_classes else None
-    figure = draw.estimate_bars(ticks, {"UA": ua, "WA": wa}, chance=chance, xlabel=setting)
-    chart = {
-        "svg": Markup(draw.to_svg(figure, "comparison")),  # noqa: S704 - matplotlib escapes text
-        "label": "Bars of the accuracy of every run: "
-        + "; ".join(f"{name}: UA {100 * e.mean:.1f} %" for name, e in zip(labels, ua, strict=True)),
-        "caption": "Unweighted and weighted accuracy on test items"
-        + (", with 95 % intervals over seeds." if any(e.low is not None for e in ua) else "; one seed, no intervals."),
-    }
-    page = _render("comparison.html.j2", chart=chart, **_comparison_context(runs, table, labels))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(path.with_suffix(".csv"), index=False)
-    return _write(path, page)
-
-
-def _row_estimate(row: Mapping[Any, Any], key: str) -> Estimate:
-    if pd.isna(row[f"{key}_sd"]):
-        return Estimate(row[key], None, None, None, 1)
-    return _cut(Estimate(row[key], row[f"{key}_sd"], row[f"{key}_low"], row[f"{key}_high"], int(row["seeds"])))
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "−")
-
-
-def _labels(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
-    """The varied setting, where there is just one and it tells the runs apart; else the names of the runs."""
-    if len(keys) == 1:
-        labels = [f"{keys[0].split('.')[-1]} = {_plain(value)}" for value in table[keys[0]]]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [str(name) for name in table["run"]]
-
-
-def _comparison_context(runs: Sequence[RunResults], table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    keys = varied([run.recipe for run in runs])
-    records = table.to_dict("records")
-    shared = bool(table["shared"].all())
-    chosen = int(table["validation_ua"].fillna(-1.0).to_numpy().argmax())
-    series: dict[Any, Any] = {}
-    if len(keys) == 1 and keys[0] in {"model.pooling", "model.num_layers", "graph.k"}:
-        series = published_series(keys[0].split(".")[-1])
-    rows = []
-    for index, (run, row) in enumerate(zip(runs, records, strict=True)):
-        paper = series.get(row[keys[0]]) if series else None
-        rows.append(
-            {
-                "run": row["run"],
-                "settings": [_plain(row[key]) if row[key] is not None else DASH for key in keys],
-                **{key: _ours(_row_estimate(row, key)) for key in ("ua", "wa")},
-                **{key: _percent(row[key]) for key in ("macro_f1", "ece")},
-                "validation": DASH if pd.isna(row["validation_ua"]) else _percent(row["validation_ua"]),
-                "parameters": DASH if pd.isna(row["parameters"]) else f"{int(row['parameters']):,}",
-                "speed": DASH if pd.isna(row["seconds_per_epoch"]) else f"{row['seconds_per_epoch']:.1f}",
-                "paper_ua": DASH if paper is None else f"{paper.ua:.1f}",
-                "paper_wa": DASH if paper is None else f"{paper.wa:.1f}",
-                "best": index == chosen and len(runs) > 1,
-                "data": f"{_corpus_title(run)}, {_data_words(run)}",
-                "protocol": (run.info.get("protocol") or {}).get("description") or DASH,
-                "done": f"{len(run.done)} of {len(run.folds) * len(run.seeds)}",
-            }
-        )
-    papers = [series[row[keys[0]]] for row in records if row[keys[0]] in series] if series else []
-    pairs, pairs_words = _pairs(runs, labels, chosen) if shared and len(runs) > 1 else ([], "")
-    notes = dict.fromkeys(p.note for p in papers if p.note)
-    return {
-        "title": "Runs side by side",
-        "kicker": f"{_plural(len(runs), 'run')} · varied: {_listed(keys) or 'nothing but the data or the seeds'}",
-        "warnings": _comparison_warnings(runs, table, shared),
-        "verdict": _comparison_verdict(table, labels, chosen, pairs),
-        "varied": keys,
-        "rows": rows,
-        "caption": "In percent"
-        + (", mean ± standard deviation over seeds" if (table["seeds"] > 1).any() else "")
-        + (". The shaded run has the best validation accuracy." if len(runs) > 1 else "."),
-        "paper": "Paper's" if papers else "",
-        "paper_words": (
-            f"The paper's figures ({papers[0].source}) are on IEMOCAP, {papers[0].items:,} utterances of 4 "
-            "classes, with one random split that mixes speakers and no validation set; compare the order, "
-            f"not the values. {' '.join(notes)}"
-            if papers
-            else ""
-        ),
-        "pairs": pairs,
-        "pairs_words": pairs_words,
-    }
-
-
-def _comparison_warnings(runs: Sequence[RunResults], table: pd.DataFrame, shared: bool) -> list[str]:
-    warnings = []
-    if len({tuple(run.classes) for run in runs}) > 1 or len(set(table["corpus"])) > 1:
-        warnings.append("The runs are on different data or classes: their numbers cannot be compared.")
-    elif len(set(table["protocol"])) > 1:
-        warnings.append("The runs follow different protocols: their numbers cannot be compared directly.")
-    elif not shared:
-        warnings.append(
-            "The runs have no fold and seed in common that was tested on the same items: each is scored on its own."
-        )
-    else:
-        done = {len(run.done) for run in runs}
-        folds, seeds = int(table["folds"].iloc[0]), int(table["seeds"].iloc[0])
-        if done != {folds * seeds}:
-            warnings.append(
-                f"Some runs have more trainings than others: only the {_plural(folds, 'fold')} and "
-                f"{_plural(seeds, 'seed')} that all of them have done are compared."
-            )
-    if (table["seeds"] < 2).any():
-        warnings.append(
-            "With one seed there is no interval: small differences may be chance."
-            if (table["seeds"] < 2).all()
-            else "Some runs have one seed only and so no interval."
-        )
-    return warnings
-
-
-def _pairs(runs: Sequence[RunResults], labels: Sequence[str], chosen: int) -> tuple[list[dict[str, Any]], str]:
-    """Every run against the chosen one, on the folds and seeds that all have."""
-    common = set(_common(runs))
-    scores = [
-        {
-            (job.fold, job.seed): job.metrics["ua"]
-            for job in run.done
-            if job.metrics is not None and "ua" in job.metrics and (job.fold, job.seed) in common
-        }
-        for run in runs
-    ]
-    rows = []
-    for index, label in enumerate(labels):
-        if index == chosen or not scores[index].keys() & scores[chosen].keys():
-            continue
-        c = compare_paired(scores[chosen], scores[index])
-        d = c.difference
-        words = "One pair: no statement." if d.n == 1 else "Not distinguishable." if not c.decided else ""
-        if not words:
-            words = "Higher than the reference." if d.mean > 0 else "Lower than the reference."
-        rows.append(
-            {
-                "run": label,
-                "difference": _signed(d.mean)
-                + (f" [{_signed(d.low)}, {_signed(d.high)}]" if d.low is not None and d.high is not None else ""),
-                "n": d.n,
-                "wins": c.wins,
-                "losses": c.losses,
-                "p": DASH if c.p_value is None else f"{c.p_value:.3f}" if c.p_value >= 0.001 else "< 0.001",
-                "words": words,
-                "decided": c.decided,
-            }
-        )
-    words = (
-        f"Each run against {labels[chosen]}, pair by pair of fold and seed, with the 95 % interval of the "
-        "mean difference. Training parts of different folds overlap, so the intervals are somewhat too "
-        "narrow; with many runs, some differences are expected by chance."
-    )
-    return rows, words
-
-
-def _comparison_verdict(
-    table: pd.DataFrame, labels: Sequence[str], chosen: int, pairs: Sequence[Mapping[str, Any]]
-) -> str:
-    row = table.iloc[chosen]
-    if len(table) == 1:
-        return f"{labels[0]} reaches an unweighted accuracy of {100 * row['ua']:.1f} % on test items."
-    if pd.isna(row["validation_ua"]):
-        top = int(table["ua"].to_numpy().argmax())
-        return (
-            f"The highest unweighted accuracy on test items, {100 * table['ua'].iloc[top]:.1f} %, is that of "
-            f"{labels[top]}. No validation results were kept, so nothing is chosen."
-        )
-    text = (
-        f"Validation items choose {labels[chosen]} (unweighted accuracy {100 * row['validation_ua']:.1f} %); "
-        f"on test items it reaches {100 * row['ua']:.1f} %."
-    )
-    top = int(table["ua"].to_numpy().argmax())
-    if top != chosen:
-        text += f" On test items {labels[top]} is higher ({100 * table['ua'].iloc[top]:.1f} %)."
-    if pairs and pairs[0]["n"] > 1:
-        lower = [p["run"].rpartition(" = ")[2] for p in pairs if p["decided"]]
-        text += (
-            f" Distinguishable from it, fold by fold: {_listed(lower)}."
-            if lower
-            else " Fold by fold, no other run can be told apart from it."
-        )
-    return text

@@ -16,11 +16,12 @@ import pandas as pd
 import yaml
 
 from graphophone.errors import GraphophoneError
-from graphophone.evaluation.metrics import summarize
+from graphophone.evaluation.measures import Measures, measures_of
+from graphophone.evaluation.metrics import kind_of, summarize
 from graphophone.evaluation.protocols import natural_key
 
 # Cells such as "01", "NA" or "nan" are names here, not numbers or gaps.
-_TEXT = {"id": str, "speaker": str, "label": str, "predicted": str, "fold": str}
+_TEXT = {"id": str, "speaker": str, "label": str, "labels": str, "predicted": str, "fold": str}
 
 
 class ResultsError(GraphophoneError):
@@ -84,14 +85,7 @@ class RunResults:
         if not (folder / "run.json").is_file():
             what = "has no run.json" if folder.is_dir() else "does not exist"
             raise ResultsError(f"{folder} is not a run folder: it {what}; give a folder that training made")
-        info = _read_json(folder / "run.json")
-        recipe_text = ""
-        if (folder / "recipe.yaml").is_file():
-            recipe_text = (folder / "recipe.yaml").read_text("utf-8")
-        try:
-            recipe = yaml.safe_load(recipe_text) or {}
-        except yaml.YAMLError as error:
-            raise ResultsError(f"{folder / 'recipe.yaml'} is not valid YAML; run the training again") from error
+        info, recipe, recipe_text = _read_heads(folder)
         order = {name: index for index, name in enumerate(info.get("folds") or [])}
         jobs = [_read_job(path) for path in sorted((folder / "folds").glob("*")) if path.is_dir()]
         found = [job for job in jobs if job is not None]
@@ -117,6 +111,25 @@ class RunResults:
         if not self.done or self.done[0].predictions is None:
             return []
         return [c.removeprefix("p_") for c in self.done[0].predictions.columns if c.startswith("p_")]
+
+    @cached_property
+    def measures(self) -> Measures:
+        """What the run is judged by."""
+        first = self.done[0].predictions if self.done else None
+        return measures_of(self.info, self.recipe, None if first is None else kind_of(first))
+
+    @cached_property
+    def validated(self) -> bool:
+        """Whether items were held out for validation; where nothing has finished, whether the splits have any."""
+        if self.done:
+            return any((job.metrics or {}).get("validation") for job in self.done)
+        folds = (self.info.get("protocol") or {}).get("folds") or []
+        return not folds or any(fold.get("validation") for fold in folds)
+
+    def validations(self, key: str) -> list[float]:
+        """A measure on the validation items of every training of the scored seeds; empty where there are none."""
+        parts = [(job.metrics or {}).get("validation") or {} for job in self.done if job.seed in self.scored_seeds]
+        return [part[key] for part in parts if part.get(key) is not None]
 
     @property
     def folds(self) -> list[str]:
@@ -167,6 +180,26 @@ class RunResults:
         """Median wall time of an epoch, over all trainings."""
         seconds = [job.curves["seconds"] for job in self.jobs if job.curves is not None and "seconds" in job.curves]
         return float(pd.concat(seconds).median()) if seconds else None
+
+
+def measures_of_folder(folder: str | Path) -> Measures:
+    """What the run in a folder is judged by, from its ``run.json`` and recipe alone.
+
+    Raises:
+        ResultsError: If one of them is missing or damaged.
+    """
+    info, recipe, _ = _read_heads(Path(folder))
+    return measures_of(info, recipe)
+
+
+def _read_heads(folder: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """``run.json``, and the recipe as a mapping and as text, both empty where it is missing."""
+    info = _read_json(folder / "run.json")
+    text = (folder / "recipe.yaml").read_text("utf-8") if (folder / "recipe.yaml").is_file() else ""
+    try:
+        return info, yaml.safe_load(text) or {}, text
+    except yaml.YAMLError as error:
+        raise ResultsError(f"{folder / 'recipe.yaml'} is not valid YAML; run the training again") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
