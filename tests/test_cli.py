@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soundfile
 import yaml
 
 from graphophone import cli
+from graphophone.features import create_extractor
 from graphophone.recipes import load_recipe
 
 
@@ -206,3 +208,23 @@ def test_features(tones, capsys):
     assert "cached" in capsys.readouterr().out
     assert cli.main(["features", "--info"]) == cli.OK
     assert cli.main(["features", "--clear"]) == cli.OK
+
+
+def test_features_constants(tones, tmp_path, capsys):
+    """What is measured is the training part, and what is printed is a recipe's."""
+    paths = sorted(tones.rglob("*.wav"))
+    table = pd.DataFrame({"audio": paths, "label": [path.parent.name for path in paths], "split": "train"})
+    words = ["features", "fbank", "--workers", "1", "--constants", "--corpus"]
+    assert cli.main([*words, "folder", "--root", str(tones)]) == cli.OK
+    everything = capsys.readouterr().out
+    assert "32 clips, " in everything
+    assert "features: {frames: 64}" in everything
+    table.loc[1:, "split"] = "test"
+    table.to_csv(tmp_path / "parts.csv", index=False)
+    assert cli.main([*words, "table", "--root", str(tmp_path / "parts.csv")]) == cli.OK
+    first = create_extractor("fbank")(*soundfile.read(paths[0], dtype="float32"))
+    printed = re.search(
+        r"1 clips of the training part, (\d+) frames: mean (\S+), deviation (\S+)", capsys.readouterr().out
+    )
+    expected = [len(first), first.mean(), first.std()]
+    np.testing.assert_allclose([float(number) for number in printed.groups()], expected, rtol=1e-5)

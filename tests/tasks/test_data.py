@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.distributed as distributed
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
@@ -8,7 +9,15 @@ from lightning import LightningModule, Trainer
 from graphophone.features import FeaturePipeline, create_extractor
 from graphophone.features.augment import FrameAugmentation
 from graphophone.graphs import create_graph
-from graphophone.tasks.data import AugmentedFrames, EpochOrder, PlainFrames, UtteranceGraphs, graph_loader
+from graphophone.tasks.data import (
+    AugmentedFrames,
+    EpochOrder,
+    PlainFrames,
+    UtteranceGraphs,
+    balanced_weights,
+    graph_loader,
+    occurrences,
+)
 
 LENGTHS = [3, 7, 1, 12, 5, 9, 4]
 ARRAYS = [np.random.default_rng(n).normal(size=(n, 6)).astype(np.float32) for n in LENGTHS]
@@ -68,6 +77,68 @@ def test_a_balanced_order_draws_the_classes_equally():
     assert abs(np.mean(drawn) - 0.5) < 0.03
     with pytest.raises(ValueError, match="targets"):
         EpochOrder(100, balanced=True)
+
+
+def test_a_balanced_order_of_tags_follows_the_sum_of_inverse_class_sizes():
+    """A closed form: counts 3, 1, 0 and an item without a tag."""
+    targets = np.array([[1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    common, rare = 1000 / 3.01, 1000 / 1.01
+    expected = np.array([common, common, common + rare, 0])
+    np.testing.assert_allclose(balanced_weights(targets), expected / expected.sum())
+    order = EpochOrder(4, balanced=True, targets=targets)
+    drawn = []
+    for epoch in range(2000):
+        order.set_epoch(epoch)
+        drawn += [position for _, position in order]
+    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 8000, expected / expected.sum(), atol=0.02)
+    with pytest.raises(ValueError, match="items with labels"):
+        EpochOrder(4, balanced=True, targets=np.zeros((4, 3), int))
+
+
+@given(st.integers(1, 30), st.integers(1, 6))
+def test_one_hot_tags_are_weighted_nearly_as_classes(size, classes):
+    targets = np.random.default_rng(size).integers(classes, size=size)
+    tags = np.eye(classes, dtype=np.int64)[targets]
+    np.testing.assert_allclose(balanced_weights(tags), balanced_weights(targets), rtol=0.02)
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40))
+def test_occurrences(values):
+    expected = [values[:i].count(value) for i, value in enumerate(values)]
+    assert occurrences(np.array(values)).tolist() == expected
+
+
+def test_repeats_are_counted():
+    targets = np.array([0] * 20 + [1])
+    plain = EpochOrder(21, balanced=True, targets=targets, seed=1)
+    counted = EpochOrder(21, balanced=True, targets=targets, seed=1, count_repeats=True)
+    keys = list(counted)
+    assert [key[:2] for key in keys] == list(plain)
+    assert len(set(keys)) == len(keys)
+    rare = [key[2:] for key in keys if key[1] == 20]
+    assert rare == [(), *((n,) for n in range(1, len(rare)))]
+    assert len(rare) > 5
+
+
+@given(size=st.integers(1, 20), processes=st.integers(1, 4), shuffle=st.booleans(), epoch=st.integers(0, 3))
+def test_processes_share_an_epoch(size, processes, shuffle, epoch):
+    whole = EpochOrder(size, shuffle=shuffle, seed=2)
+    whole.set_epoch(epoch)
+    shares = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "is_initialized", lambda: True)
+        patch.setattr(distributed, "get_world_size", lambda: processes)
+        for process in range(processes):
+            patch.setattr(distributed, "get_rank", lambda process=process: process)
+            assert list(whole) == list(whole)  # not shared: everything, everywhere
+            assert len(list(whole)) == size
+            order = EpochOrder(size, shuffle=shuffle, seed=2, shared=True)
+            order.set_epoch(epoch)
+            shares.append(list(order))
+            assert len(order) == len(shares[-1]) == -(-size // processes)
+    keys = list(whole)
+    total = len(shares[0]) * processes
+    assert [key for keys in zip(*shares, strict=True) for key in keys] == [keys[i % size] for i in range(total)]
 
 
 def test_a_trainer_gives_every_epoch_its_own_order():

@@ -126,7 +126,7 @@ class SpectrogramClips(Dataset):
 class TrainingBatches(BatchSampler):
     """Batches of keys of which none has a single item, which batch normalisation cannot learn from.
 
-    A last batch of one item joins the batch before it; all items come.
+    A last batch of one item joins the batch before it; all items come. A batch size of 1 is taken at its word.
 
     Args:
         sampler: Gives the keys.
@@ -138,7 +138,7 @@ class TrainingBatches(BatchSampler):
         before: list[Any] | None = None
         for batch in super().__iter__():
             if before is not None:
-                if len(batch) == 1:
+                if len(batch) == 1 < self.batch_size:
                     before += batch
                     batch = []
                 yield before
