@@ -233,7 +233,7 @@ def test_shown_recipe_has_every_key(workplace: Path) -> None:
 
 def test_shown_options_are_the_defaults_where_the_page_says_so(workplace: Path) -> None:
     shown = yaml.safe_load(Path("my_recipe.yaml").read_text("utf-8"))
-    assert shown["augment"] == {
+    assert shown["augment"] == {"name": "frames"} | {
         field.name: list(field.default) if isinstance(field.default, tuple) else field.default
         for field in fields(FrameAugmentation)
     }

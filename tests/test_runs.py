@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from graphophone import runs
+from graphophone import jobs, runs
 from graphophone.inference import Recognizer
 from graphophone.recipes import load_recipe
 
@@ -85,7 +85,7 @@ def test_the_model_card_speaks_of_the_whole_evaluation(finished):
 
 
 def test_a_finished_run_is_not_trained_again(finished, tone_recipe, monkeypatch):
-    monkeypatch.setattr(runs.Trainer, "fit", None)
+    monkeypatch.setattr(jobs.Trainer, "fit", None)
     again = quietly(tone_recipe, finished.folder.parent)
     assert again.metrics == finished.metrics
 
@@ -125,7 +125,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(tone_recipe, tmp_pat
     class PowerError(RuntimeError):
         pass
 
-    step = runs.EpochKeeper.on_train_epoch_start
+    step = jobs.EpochKeeper.on_train_epoch_start
 
     def fail(self, trainer, module):
         step(self, trainer, module)
@@ -133,7 +133,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(tone_recipe, tmp_pat
             raise PowerError
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.EpochKeeper, "on_train_epoch_start", fail)
+        patch.setattr(jobs.EpochKeeper, "on_train_epoch_start", fail)
         with pytest.raises(PowerError):
             quietly(tone_recipe, tmp_path / "two", folds=[0])
     resumed = quietly(tone_recipe, tmp_path / "two", folds=[0])

@@ -10,18 +10,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import logging
 import multiprocessing
 import os
 import platform
 import shutil
 import sys
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,34 +27,34 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 import graphophone
 from graphophone import corpora
 from graphophone.corpora.base import Corpus, Problem
 from graphophone.errors import GraphophoneError
-from graphophone.evaluation.metrics import classification_metrics, summarize
-from graphophone.evaluation.protocols import Protocol, Split, create_protocol
+from graphophone.evaluation.metrics import summarize
+from graphophone.evaluation.protocols import Split
 from graphophone.evaluation.report import write_report
 from graphophone.evaluation.statistics import interval
-from graphophone.features import FeatureCache, FeaturePipeline, FeatureSet, Standardizer, create_extractor
+from graphophone.features import FeatureCache, FeaturePipeline, create_extractor
 from graphophone.features.speed import SpeedPerturbed
-from graphophone.graphs import create_graph
-from graphophone.inference.bundle import replace_folder, save_bundle, update_bundle
-from graphophone.models import create_model
-from graphophone.recipes import Recipe, load_recipe
+from graphophone.files import write_csv, write_json, write_text
+from graphophone.inference.bundle import replace_folder, update_bundle
+from graphophone.inputs import Prepared, make_input
+from graphophone.jobs import (
+    HEADLINES,
+    Job,
+    RunError,
+    check_split,
+    corpus_facts,
+    make_model,
+    make_protocol,
+    protocol_facts,
+    train_job,
+)
+from graphophone.recipes import Recipe, load_recipe, without_name
 from graphophone.tasks import TASKS
-from graphophone.tasks.data import AugmentedFrames, PlainFrames, UtteranceGraphs, graph_loader
-
-MONITOR = "validation_ua"
-HELD_IN_MEMORY = 2 * 2**30  # bytes of features
-
-
-class RunError(GraphophoneError):
-    """A run folder that is missing, incomplete or holds another run."""
 
 
 @dataclass
@@ -86,39 +82,6 @@ class Run:
         return self.folder / "report.html"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training: a split and a seed."""
-
-    split: Split
-    seed: int
-    folder: Path
-
-    @property
-    def done(self) -> bool:
-        """Whether the job's results are complete."""
-        return (self.folder / "metrics.json").is_file()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader never sees half of it."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text so that a reader never sees half of it."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
-
-
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a table so that a reader never sees half of it."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    frame.to_csv(temporary, index=False)
-    temporary.replace(path)
-
-
 def make_pipeline(features: Mapping[str, Any]) -> FeaturePipeline:
     """The feature pipeline of a recipe's ``features`` slot."""
     options = dict(features)
@@ -132,37 +95,6 @@ def load_corpus(slot: Mapping[str, Any]) -> Corpus:
     return corpora.load(options.pop("name"), options.pop("root", None), **options)
 
 
-def make_protocol(recipe: Recipe) -> Protocol:
-    """The evaluation protocol of a recipe."""
-    return create_protocol(recipe.protocol["name"], **_without_name(recipe.protocol))
-
-
-def _without_name(slot: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in slot.items() if key != "name"}
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What trainings start from.
-
-    Args:
-        corpus: The usable items; the others are named in its ``problems``.
-        pipeline: How features are made.
-        versions: Features of these items: of the recordings as they are, then at each speed of the augmentation.
-        speed: Seconds of sound per second of extraction; 0 where the cache had everything.
-    """
-
-    corpus: Corpus
-    pipeline: FeaturePipeline
-    versions: tuple[FeatureSet, ...]
-    speed: float = 0.0
-
-    @property
-    def features(self) -> FeatureSet:
-        """Features of the recordings as they are."""
-        return self.versions[0]
-
-
 def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True) -> Prepared:
     """Load the corpus and extract (or read back) its features.
 
@@ -172,10 +104,9 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
         RunError: If nothing is left.
     """
     corpus = load_corpus(recipe.corpus)
-    if corpus.multi_label:
-        raise RunError(f"corpus {corpus.name!r} has several labels per item; these models are trained on one")
+    _check_kind(recipe, corpus)
     pipeline = make_pipeline(recipe.features)
-    if (recipe.augment.tempo or recipe.augment.phase) and pipeline.decimate_mode == "pick":
+    if recipe.reads == "graph" and pipeline.decimate_mode == "pick" and (recipe.augment.tempo or recipe.augment.phase):
         raise RunError("augment.tempo and augment.phase average frames: they need features.decimate_mode 'mean'")
     played = [
         FeaturePipeline(SpeedPerturbed(pipeline.extractor, speed), **pipeline.options)
@@ -218,288 +149,25 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
     return Prepared(corpus, pipeline, tuple(versions), speed or 0.0)
 
 
-class EpochKeeper(ModelCheckpoint):
-    """A checkpoint at the end of each epoch in place of the one before, with the learning curves so far.
+def _check_kind(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse a task that learns another kind of labels than the corpus has.
 
-    The curves are part of the checkpoint, so that a resumed training continues them without a gap or a repeat.
+    Raises:
+        RunError: Naming a task that fits.
     """
-
-    def __init__(self, folder: Path, epochs: int, say: Callable[[str], None] | None = None) -> None:
-        super().__init__(
-            dirpath=folder / "checkpoints",
-            filename="last",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        self.folder = folder
-        self.epochs = epochs
-        self.say = say
-        self.curves: list[dict[str, float]] = []
-        self._started = time.perf_counter()
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: D102
-        self._started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: D102
-        names = (
-            "train_loss",
-            "train_ua",
-            "validation_loss",
-            "validation_ua",
-            "validation_wa",
-            "learning_rate",
-        )
-        row = {"epoch": float(trainer.current_epoch)}
-        row |= {name: float(trainer.callback_metrics[name]) for name in names}
-        row["seconds"] = time.perf_counter() - self._started
-        self.curves.append(row)
-        write_csv(self.folder / "curves.csv", curves_frame(self.curves))
-        if self.say is not None:
-            best = max(self.curves, key=lambda epoch: epoch[MONITOR])
-            self.say(
-                f"{self.folder.name}  epoch {trainer.current_epoch + 1}/{self.epochs}  "
-                f"loss {row['train_loss']:.3f}  validation UA {100 * row[MONITOR]:.1f} "
-                f"(best {100 * best[MONITOR]:.1f} in epoch {int(best['epoch']) + 1})  {row['seconds']:.1f} s"
-            )
-        super().on_train_epoch_end(trainer, pl_module)
-
-    def state_dict(self) -> dict[str, Any]:  # noqa: D102
-        return {**super().state_dict(), "curves": self.curves}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:  # noqa: D102
-        super().load_state_dict(state_dict)
-        self.curves = [dict(row) for row in state_dict["curves"]]
-
-
-class EpochBar(RichProgressBar):
-    """Lightning's progress bar with the validation accuracies in percent, and nothing else, behind it."""
-
-    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:  # noqa: D102
-        found: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        names = {"validation_ua": "validation UA %", "validation_wa": "WA %"}
-        return {words: f"{100 * float(found[name]):.1f}" for name, words in names.items() if name in found}
-
-
-def curves_frame(curves: Sequence[Mapping[str, float]]) -> pd.DataFrame:
-    """Learning curves as a table, one row per epoch."""
-    return pd.DataFrame(curves).astype({"epoch": int})
-
-
-@contextmanager
-def _quiet_trainer() -> Iterator[None]:
-    """Lightning's and PyTorch's remarks that do not concern the user, silenced."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            for text in (
-                ".*does not have many workers.*",
-                ".*exists and is not empty.*",
-                ".*smaller than the logging.*",
-            ):
-                warnings.filterwarnings("ignore", text)
-            warnings.filterwarnings("ignore", ".*lr_scheduler.step.*before.*")
-            warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """PyTorch's CPU threads for the time of a training; 0 leaves them."""
-    before = torch.get_num_threads()
-    if count:
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _finished_training(checkpoint: Path, recipe: Recipe) -> bool:
-    """Whether a checkpoint is the last one of its training, which then must not go on."""
-    if not checkpoint.is_file():
-        return False
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if state["epoch"] + 1 >= recipe.training.epochs:
-        return True
-    waits = [
-        s["wait_count"]
-        for key, s in state["callbacks"].items()
-        if key.startswith("EarlyStopping") and "wait_count" in s
+    if corpus.multi_label == (recipe.kind == "tagging"):
+        return
+    fitting = [
+        name
+        for name in TASKS.names()
+        if (getattr(TASKS.get(name), "kind", None) == "tagging") == corpus.multi_label
+        and getattr(TASKS.get(name), "reads", None) == recipe.reads
     ]
-    return bool(recipe.training.patience) and bool(waits) and max(waits) >= recipe.training.patience
-
-
-def train_job(
-    job: Job,
-    recipe: Recipe,
-    prepared: Prepared,
-    *,
-    progress: bool = False,
-    say: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
-    """Train and test one split with one seed, or go on with it.
-
-    Test items are read once, after training, with the weights that validation selected.
-
-    Returns:
-        The contents of the job's ``metrics.json``.
-    """
-    if job.done:
-        return json.loads((job.folder / "metrics.json").read_text("utf-8"))
-    job.folder.mkdir(parents=True, exist_ok=True)
-    settings, split, seed = recipe.training, job.split, job.seed
-    corpus, pipeline, versions = prepared.corpus, prepared.pipeline, prepared.versions
-    features = prepared.features
-    started = time.perf_counter()
-    arrays: Sequence[np.ndarray] = features
-    if features.lengths.sum() * features.dims * 4 < HELD_IN_MEMORY:
-        arrays = list(features)  # decimated once, not in every epoch
-    seed_everything(seed, verbose=False)
-    with _quiet_trainer(), _threads(settings.threads):
-        skip = range(pipeline.acoustic_dims, pipeline.dims)
-        standardizer = Standardizer.fit((arrays[i] for i in split.train), skip=skip)
-        graph = create_graph(recipe.graph["name"], **_without_name(recipe.graph))
-        model = create_model(
-            recipe.model["name"],
-            in_channels=pipeline.dims,
-            num_classes=len(corpus.classes),
-            **_without_name(recipe.model),
-        )
-        targets = corpus.targets
-        counts = np.bincount(targets[split.train], minlength=len(corpus.classes))
-        weights = (counts.sum() / (len(counts) * counts)).tolist() if settings.class_weights else None
-        task = TASKS.create(
-            recipe.task["name"],
-            model=model,
-            num_classes=len(corpus.classes),
-            class_weights=weights,
-            seed=seed,
-            **_without_name(recipe.task),
-        )
-
-        def loader(rows: np.ndarray, training: bool = False) -> Any:
-            changed = training and recipe.augment.active
-            frames = (
-                AugmentedFrames(versions, standardizer, recipe.augment)
-                if changed
-                else PlainFrames(arrays, standardizer)
-            )
-            dataset = UtteranceGraphs(frames, targets, rows, seed)
-            return graph_loader(
-                dataset,
-                graph,
-                batch_size=settings.batch_size,
-                shuffle=training,
-                balanced=training and settings.balanced,
-                seed=seed,
-                workers=settings.loader_workers,
-            )
-
-        keeper = EpochKeeper(job.folder, settings.epochs, None if progress else say)
-        best = ModelCheckpoint(
-            dirpath=job.folder / "checkpoints",
-            filename="best",
-            monitor=MONITOR,
-            mode="max",
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-        callbacks: list[Callback] = [best, keeper]  # in this order: the last checkpoint knows of the best one
-        if settings.averaging == "ema":
-            callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
-        if settings.patience:
-            callbacks.append(
-                EarlyStopping(MONITOR, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
-            )
-        if progress:
-            callbacks.append(EpochBar())
-        trainer = Trainer(
-            max_epochs=settings.epochs,
-            accelerator=settings.device,
-            devices=1,
-            precision=settings.precision,
-            gradient_clip_val=settings.gradient_clip or None,
-            callbacks=callbacks,
-            logger=TensorBoardLogger(job.folder, name="", version="tensorboard"),
-            num_sanity_val_steps=0,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            log_every_n_steps=10_000,
-        )
-        last = job.folder / "checkpoints" / "last.ckpt"
-        if not _finished_training(last, recipe):
-            resume = str(last) if last.is_file() else None
-            trainer.fit(
-                task,
-                loader(split.train, training=True),
-                loader(split.validation),
-                ckpt_path=resume,
-                weights_only=True,
-            )
-            if trainer.interrupted:
-                raise KeyboardInterrupt
-        chosen = last if settings.selection == "last" else job.folder / "checkpoints" / "best.ckpt"
-        state = torch.load(chosen, map_location="cpu", weights_only=True)
-        task.load_state_dict(state["state_dict"])
-        curves = pd.read_csv(job.folder / "curves.csv")
-
-        def predicted(rows: np.ndarray) -> np.ndarray:
-            outputs: Any = trainer.predict(task, loader(rows)) or []
-            order = np.concatenate([output["row"].cpu().numpy() for output in outputs])
-            values = torch.cat([output["probabilities"].float().cpu() for output in outputs]).numpy()
-            return values[np.argsort(order)]
-
-        result: dict[str, Any] = {}
-        for part, rows in (("validation", split.validation), ("test", split.test)):
-            probabilities = predicted(rows)
-            table = corpus.table.iloc[rows]
-            speakers = list(table["speaker"]) if "speaker" in table else None
-            measured = classification_metrics(targets[rows], probabilities, corpus.classes, speakers)
-            result |= measured if part == "test" else {"validation": measured}
-            frame = pd.DataFrame({"id": table["id"].to_numpy()})
-            if speakers is not None:
-                frame["speaker"] = speakers
-            frame["label"] = [corpus.classes[i] for i in targets[rows]]
-            frame["predicted"] = [corpus.classes[i] for i in probabilities.argmax(axis=1)]
-            frame["fold"] = split.name
-            frame["seed"] = seed
-            for number, label in enumerate(corpus.classes):
-                frame[f"p_{label}"] = probabilities[:, number]
-            name = "predictions" if part == "test" else part
-            write_csv(job.folder / f"{name}.csv", frame)
-        result |= {
-            "fold": split.name,
-            "seed": seed,
-            "items": {
-                "train": len(split.train),
-                "validation": len(split.validation),
-                "test": len(split.test),
-            },
-            "best_epoch": int(state["epoch"]),
-            "epochs": len(curves),
-            "seconds": float(curves["seconds"].sum()),
-            "seconds_per_epoch": float(curves["seconds"].median()),
-            "seconds_in_all": time.perf_counter() - started,
-        }
-        save_bundle(
-            job.folder / "model",
-            model,
-            pipeline,
-            graph,
-            standardizer,
-            corpus.classes,
-            corpus=_corpus_facts(corpus, features),
-            protocol=_protocol_facts(recipe, corpus, [split]),
-            metrics={name: result[name] for name in ("ua", "wa", "weighted_f1", "macro_f1", "ece")},
-        )
-        write_json(job.folder / "metrics.json", result)
-    return result
+    many = "several labels" if corpus.multi_label else "one label"
+    remedy = f"set task.name to {' or '.join(fitting)}" if fitting else "choose a model that reads spectrograms"
+    raise RunError(
+        f"corpus {corpus.name!r} has {many} per item, which {recipe.task['name']!r} does not learn; {remedy}"
+    )
 
 
 def _job_in_process(job: Job, recipe: Recipe, prepared: Prepared) -> str:
@@ -522,8 +190,7 @@ def _claim(folder: Path, recipe: Recipe, prepared: Prepared, overwrite: bool) ->
     if not resolved.is_file():
         write_text(resolved, recipe.to_yaml())
         return
-    before = yaml.safe_load(resolved.read_text("utf-8"))
-    difference = _first_difference(before, recipe.to_dict())
+    difference = _first_difference(_completed(resolved), recipe.to_dict())
     if difference:
         raise RunError(f"{folder} holds a run with another recipe ({difference}): give another --name, or --overwrite")
     if described.is_file():
@@ -539,6 +206,17 @@ def _claim(folder: Path, recipe: Recipe, prepared: Prepared, overwrite: bool) ->
             write_text(resolved, replace(recipe, seeds=seeds).to_yaml())
 
 
+def _completed(path: Path) -> dict[str, Any]:
+    """A recipe that was resolved earlier, with the defaults of options that have come since."""
+    try:
+        before = yaml.safe_load(path.read_text("utf-8"))
+        return load_recipe(before).to_dict()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: damaged or unreadable ({error}); give another --name, or --overwrite") from error
+    except GraphophoneError:  # an option that there is no more: it is compared as it stands
+        return dict(before)
+
+
 def _fingerprint(prepared: Prepared) -> str:
     """Changes with whatever decides the splits or the features: items, labels, groups, lengths of recordings."""
     corpus = prepared.corpus
@@ -547,9 +225,16 @@ def _fingerprint(prepared: Prepared) -> str:
         *(c for c in ("speaker", "fold", "split", "session", "dialogue", "spontaneous") if c in corpus.table),
     ]
     facts = corpus.table[columns].astype(str)
-    facts["target"] = [corpus.classes[i] for i in corpus.targets]
+    facts["target"] = [";".join(labels) for labels in _labels(corpus)]
     facts["frames"] = prepared.features.lengths
     return hashlib.sha256(facts.to_csv(index=False).encode()).hexdigest()
+
+
+def _labels(corpus: Corpus) -> list[list[str]]:
+    """The label or labels of each item."""
+    if corpus.multi_label:
+        return [list(labels) for labels in corpus.table["labels"]]
+    return [[corpus.classes[i]] for i in corpus.targets]
 
 
 def _read_json(path: Path) -> Any:
@@ -584,54 +269,28 @@ def _first_difference(old: Any, new: Any, path: str = "") -> str | None:
     return None if old == new else f"{path} is {old} there and {new} here"
 
 
-def _corpus_facts(corpus: Corpus, features: FeatureSet) -> dict[str, Any]:
-    """What a model card says of the training corpus."""
-    return {
-        "name": corpus.name,
-        "items": len(corpus),
-        "classes": list(corpus.classes),
-        "speakers": len(set(corpus.speakers or [])),
-        "hours": features.stats.seconds_audio / 3600,
-        "languages": list(corpus.languages),
-        "licence": corpus.licence,
-        "url": corpus.url,
-        "citation": corpus.citation,
-    }
-
-
-def _protocol_facts(recipe: Recipe, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
-    """The protocol in words, and what it did to this corpus."""
-    facts = make_protocol(recipe).describe(corpus, splits)
-    if recipe.training.selection == "last" and not recipe.training.patience:
-        facts["description"] += " In this run the last epoch is kept: the validation items choose nothing."
-    return facts
-
-
 def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> dict[str, Any]:
     """What ``run.json`` says of a run."""
     corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
-    model = create_model(
-        recipe.model["name"],
-        in_channels=pipeline.dims,
-        num_classes=len(corpus.classes),
-        **_without_name(recipe.model),
-    )
+    model, pretrained = make_model(recipe, make_input(recipe, prepared))
     return {
         "name": recipe.name,
         "description": recipe.description,
+        "kind": recipe.kind,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "finished": None,
         "version": graphophone.__version__,
         "corpus": {
-            **_corpus_facts(corpus, features),
+            **corpus_facts(corpus, features),
             "problems": [asdict(problem) for problem in corpus.problems],
             "fingerprint": _fingerprint(prepared),
         },
-        "protocol": _protocol_facts(recipe, corpus, splits),
+        "protocol": protocol_facts(recipe, corpus, splits),
         "model": {
             "name": recipe.model["name"],
-            "options": _without_name(recipe.model),
-            "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+            "options": without_name(recipe.model),
+            "parameters": model.num_parameters(),
+            "pretrained": pretrained,
         },
         "graph": dict(recipe.graph),
         "features": {
@@ -696,7 +355,10 @@ def train(
     console = console or Console(stderr=True, quiet=not progress)
     if recipe.training.device == "cuda" and not torch.cuda.is_available():
         raise RunError("training.device is 'cuda', but PyTorch finds no CUDA device here; use 'auto' or 'cpu'")
+    if recipe.training.devices > 1 and workers > 1:
+        raise RunError("several workers and several training.devices exclude each other; set one of them to 1")
     prepared = prepare(recipe, progress=progress)
+    make_input(recipe, prepared)  # refuses features that the model cannot read
     corpus = prepared.corpus
     folder = Path(output) / recipe.name
     protocol = make_protocol(recipe)
@@ -705,6 +367,9 @@ def train(
     for number in folds or []:
         if not 0 <= number < count:
             raise RunError(f"there is no fold {number}: the protocol has folds 0 to {count - 1}")
+    for seed_splits in splits.values():
+        for split in seed_splits:
+            check_split(recipe, split)
     _claim(folder, recipe, prepared, overwrite)
 
     described = folder / "run.json"
@@ -716,7 +381,7 @@ def train(
         for number, split in enumerate(splits[seed])
         if folds is None or number in folds
     ]
-    _write_sample(folder / "sample.npz", jobs[0].split, prepared)
+    _write_sample(folder / "sample.npz", jobs[0].split, recipe, prepared)
     if corpus.problems:
         console.print(f"[yellow]{len(corpus.problems)} items have problems; see run.json[/yellow]")
     waiting = [job for job in jobs if not job.done]
@@ -746,21 +411,20 @@ def train(
     return evaluate(folder)
 
 
-def _write_sample(path: Path, split: Split, prepared: Prepared) -> None:
+def _write_sample(path: Path, split: Split, recipe: Recipe, prepared: Prepared) -> None:
     """One training utterance of median length, for the report's similarity heat map."""
     if path.is_file():
         return
     corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
-    lengths = features.lengths[split.train]
+    source = make_input(recipe, prepared)
+    lengths = features.unpadded_lengths[split.train]
     row = int(split.train[np.argsort(lengths, kind="stable")[len(lengths) // 2]])
-    skip = range(pipeline.acoustic_dims, pipeline.dims)
-    standardizer = Standardizer.fit((features[i] for i in split.train), skip=skip)
     temporary = path.with_name(f"sample.{os.getpid()}.tmp.npz")
     np.savez_compressed(
         temporary,
-        x=standardizer(features[row]),
+        x=source.standardizer(split.train)(source.frames(row)),
         id=str(corpus.table["id"].iloc[row]),
-        label=str(corpus.classes[corpus.targets[row]]),
+        label=";".join(_labels(corpus)[row]),
         hop=pipeline.hop or 0.0,
     )
     temporary.replace(path)
@@ -778,7 +442,8 @@ def evaluate(folder: str | Path) -> Run:
     """Gather what a run's finished trainings have measured; write metrics, predictions, model and report.
 
     Each seed's test predictions are pooled over its splits and scored once; the interval is Student's t over seeds.
-    The run's model is the one with the best validation UA of all its trainings.
+    The run's model is the one with the best validation figure of all its trainings, or the first where there are no
+    validation items.
 
     Raises:
         RunError: If the folder holds no run, or no training of it has finished.
@@ -793,7 +458,7 @@ def evaluate(folder: str | Path) -> Run:
             f"{folder}: no training has finished yet; go on with 'graphophone train {folder / 'recipe.yaml'}'"
         )
     classes = described["corpus"]["classes"]
-    text = {"id": str, "speaker": str, "label": str, "predicted": str, "fold": str}
+    text = {"id": str, "speaker": str, "label": str, "labels": str, "predicted": str, "fold": str}
     predictions = pd.concat(
         [pd.read_csv(path / "predictions.csv", dtype=text, keep_default_na=False) for path, _ in jobs],
         ignore_index=True,
@@ -810,26 +475,44 @@ def evaluate(folder: str | Path) -> Run:
         {**fold, **{key: measured[str(fold["fold"]), int(fold["seed"])][key] for key in more}}
         for fold in metrics["folds"]
     ]
-    metrics["validation_ua"] = interval([job["validation"]["ua"] for _, job in jobs]).to_dict()
+    kind = described.get("kind", "classification")
+    headline = HEADLINES[kind][0]
+    validated = [job["validation"][headline] for _, job in jobs if job["validation"]]
+    metrics[f"validation_{headline}"] = interval(validated).to_dict() if validated else None
     metrics["complete"] = len(whole) == len(described["seeds"])
     metrics["whole_seeds"] = whole
     write_json(folder / "metrics.json", metrics)
-    best, job = max(jobs, key=lambda item: item[1]["validation"]["ua"])
-    _publish(best / "model", folder / "model")
+    chosen, sentence = _deployed(jobs, headline)
+    _publish(chosen / "model", folder / "model")
     # The card speaks of the evaluation as a whole: one fold's test result would be a lucky or an unlucky one.
     update_bundle(
         folder / "model",
-        metrics={name: metrics[name] for name in ("ua", "wa", "weighted_f1", "macro_f1", "ece")},
-        card={
-            "weights": f"Weights: {job['fold']}, seed {job['seed']}, trained on {job['items']['train']} of the items, "
-            f"the one of {len(jobs)} trainings with the best validation UA ({100 * job['validation']['ua']:.1f} %)."
-        },
+        metrics={name: metrics[name] for name in HEADLINES[kind]},
+        card={"weights": sentence},
     )
     if metrics["complete"] and not described["finished"]:
         described["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / "run.json", described)
     write_report(folder)
     return Run(folder, metrics, tuple(Problem(**problem) for problem in described["corpus"]["problems"]))
+
+
+def _deployed(jobs: Sequence[tuple[Path, dict[str, Any]]], headline: str) -> tuple[Path, str]:
+    """Which training's weights become the run's model, and a sentence that says so.
+
+    It is the one with the best validation figure; where there are no validation items nothing tells the trainings
+    apart but their test items, which choose nothing, and it is the first.
+    """
+    validated = [(path, job) for path, job in jobs if job["validation"]]
+    path, job = max(validated, key=lambda item: item[1]["validation"][headline]) if validated else jobs[0]
+    words = {"ua": "UA", "map": "mAP"}[headline]
+    reason = (
+        f"the one of {len(jobs)} trainings with the best validation {words} ({100 * job['validation'][headline]:.1f} %)"
+        if validated
+        else f"the first of {len(jobs)} trainings; without validation items none was chosen over the others"
+    )
+    start = f"Weights: {job['fold']}, seed {job['seed']}, trained on {job['items']['train']} of the items"
+    return path, f"{start}, {reason}."
 
 
 def _publish(source: Path, target: Path) -> None:

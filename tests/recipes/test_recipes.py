@@ -39,7 +39,7 @@ def test_defaults_are_written_out():
     assert recipe.seeds == [0]
     assert set(yaml.safe_load(recipe.to_yaml())) == {
         *("name", "description", "corpus", "features", "graph", "model"),
-        *("augment", "task", "training", "protocol", "seeds"),
+        *("augment", "standardize", "task", "training", "protocol", "seeds"),
     }
 
 

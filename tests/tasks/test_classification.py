@@ -1,4 +1,3 @@
-import itertools
 import math
 
 import numpy as np
@@ -13,15 +12,10 @@ from torch_geometric.data import Batch
 from torch_geometric.nn import global_mean_pool
 
 from graphophone.tasks import TASKS
-from graphophone.tasks.classification import (
-    GraphClassification,
-    TaskError,
-    TrainingDivergedError,
-    learning_rate_factor,
-    unweighted_accuracy,
-    weighted_accuracy,
-)
+from graphophone.tasks.base import TrainingDivergedError, unweighted_accuracy, weighted_accuracy
+from graphophone.tasks.classification import GraphClassification
 from graphophone.tasks.data import PlainFrames, UtteranceGraphs, graph_loader
+from graphophone.tasks.optimization import TaskError
 
 
 class MeanModel(nn.Module):
@@ -63,29 +57,6 @@ def test_majority_predictor_on_the_published_label_set():
     confusion[:, 2] = torch.tensor([1103.0, 595.0, 1708.0, 1084.0])
     assert unweighted_accuracy(confusion).item() == pytest.approx(0.25)
     assert weighted_accuracy(confusion).item() == pytest.approx(0.3804, abs=5e-5)
-
-
-def test_one_cycle_equals_pytorchs():
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=100, pct_start=0.3)
-    for step in range(100):
-        ours = learning_rate_factor(step, total=100, schedule="onecycle", warmup=0.3)
-        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=0.06)
-        optimizer.step()
-        theirs.step()
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])
-def test_schedules_rise_then_do_not(schedule):
-    factors = [learning_rate_factor(s, total=50, schedule=schedule, warmup=0.2) for s in range(50)]
-    assert max(factors) <= 1 + 1e-9
-    assert factors[0] < factors[5] < factors[9]
-    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(factors[10:]))
-    if schedule != "constant":
-        assert factors[-1] < 0.02
-    without = learning_rate_factor(0, total=50, schedule="constant", warmup=0.0)
-    assert without == 1
 
 
 def test_loss_is_the_weighted_smoothed_cross_entropy():
@@ -145,18 +116,10 @@ def test_a_diverged_loss_stops_with_the_remedy():
 
 
 def test_registry():
-    assert TASKS.names() == ["graph_classification"]
+    assert TASKS.names() == ["clip_classification", "clip_tagging", "graph_classification"]
     assert TASKS.get("graph_classification") is GraphClassification
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ({"label_smoothing": 3.0}, "label_smoothing"),
-        ({"warmup": 5.0}, "warmup"),
-        ({"learning_rate": 0.0}, "learning_rate"),
-    ],
-)
-def test_settings_out_of_range_are_named(setting, message):
-    with pytest.raises(TaskError, match=message):
-        GraphClassification(MeanModel(4, 3), 3, **setting)
+def test_label_smoothing_out_of_range_is_named():
+    with pytest.raises(TaskError, match="label_smoothing"):
+        GraphClassification(MeanModel(4, 3), 3, label_smoothing=3.0)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphophone.graphs.base import GraphBuilder, GraphError
+from graphophone.graphs.none import NoGraph
 from graphophone.graphs.similarity import (
     KNN,
     CosineThreshold,
@@ -34,6 +35,7 @@ from graphophone.registry import Registry
 GRAPHS: Registry[GraphBuilder] = Registry(
     "graph",
     {
+        "none": "graphophone.graphs.none:NoGraph",
         "line": "graphophone.graphs.temporal:Line",
         "cycle": "graphophone.graphs.temporal:Cycle",
         "temporal_window": "graphophone.graphs.temporal:TemporalWindow",
@@ -88,6 +90,7 @@ __all__ = [
     "GraphBuilder",
     "GraphError",
     "Line",
+    "NoGraph",
     "TemporalWindow",
     "TopKSimilarity",
     "Union",

@@ -1,8 +1,9 @@
 """A system as a recipe: one choice for each of corpus, features, graph, model, task and protocol.
 
 A recipe is YAML. Each of the slots ``corpus``, ``features``, ``graph``, ``model``, ``task`` and ``protocol`` names a
-registered part and its options; ``augment`` and ``training`` are plain settings. The options are typed by the part's
-own signature, so that ``--graph.k fifteen`` and ``--graph.kk 15`` are refused by name before any work starts.
+registered part and its options; ``augment``, ``standardize`` and ``training`` are plain settings, the first of a kind
+that fits what the model reads. The options are typed by the part's own signature, so that ``--graph.k fifteen`` and
+``--graph.kk 15`` are refused by name before any work starts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +25,51 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from graphophone.errors import GraphophoneError
 from graphophone.features.augment import FrameAugmentation
-from graphophone.registry import did_you_mean
+from graphophone.registry import Registry, did_you_mean
 
 
 class RecipeError(GraphophoneError):
     """A recipe that cannot be read, or a key or value in it that does not fit."""
+
+
+AUGMENTATIONS: Registry[Any] = Registry(
+    "augmentation",
+    {
+        "frames": "graphophone.features.augment:FrameAugmentation",
+        "spectrogram": "graphophone.features.spectrogram_augment:SpectrogramAugmentation",
+    },
+)
+_AUGMENTATION_OF = {"graph": "frames", "spectrogram": "spectrogram"}
+
+
+@dataclass
+class Standardize:
+    """How features are centred and scaled before a model sees them.
+
+    Args:
+        per: ``"column"``: each column by its own mean and standard deviation over the training frames;
+            ``"corpus"``: all columns by those of all values.
+        mean: A published mean, in place of one that is measured; together with ``std``.
+        std: The published standard deviation.
+        clip: Bound of the standardised values; infinity (``.inf``) for none.
+    """
+
+    per: Literal["column", "corpus"] = "column"
+    mean: float | None = None
+    std: float | None = None
+    clip: float = 10.0
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("standardize.mean and standardize.std go together; give both or neither")
+        if self.mean is not None and self.per != "corpus":
+            raise ValueError("standardize.mean holds for all columns; set standardize.per to 'corpus'")
+        if self.mean is not None and not math.isfinite(self.mean):
+            raise ValueError(f"standardize.mean must be a number, not {self.mean}")
+        if self.std is not None and not 0 < self.std < math.inf:
+            raise ValueError(f"standardize.std must be above 0, not {self.std}")
+        if not self.clip > 0:
+            raise ValueError(f"standardize.clip must be above 0, not {self.clip}")
 
 
 @dataclass
@@ -36,17 +78,25 @@ class Training:
 
     Args:
         epochs: Longest training, in passes over the training part.
-        batch_size: Utterances per optimiser step.
-        patience: Epochs without a better validation UA before training stops; 0 never stops early.
-        selection: ``"best"`` keeps the epoch of the best validation UA, ``"last"`` the last epoch.
-        averaging: ``"ema"`` validates, selects and keeps an exponential moving average of the weights.
+        batch_size: Utterances per optimiser step, over all devices.
+        patience: Epochs without a better validation figure before training stops; 0 never stops early.
+        selection: ``"best"`` keeps the epoch of the best validation figure (UA, or mAP of tags), ``"last"`` the last.
+        averaging: ``"ema"`` validates, selects and keeps an exponential moving average of the weights; ``"epochs"``
+            keeps, at the end, the plain mean of the weights of a range of epochs.
         ema_decay: Share of the old average that each optimiser step keeps.
+        average_first: First epoch of the range, counted from 1.
+        average_last: Last epoch of the range; 0 is the last of the training.
+        refresh_batch_norm: Measure the statistics of batch norm once more with the weights that are kept, in one pass
+            over the training part.
         gradient_clip: Largest norm of the gradient; 0 leaves it.
         class_weights: Weight the classes by their inverse frequency in the training part.
-        balanced: Draw every class equally often.
+        balanced: Draw every class about equally often.
+        pretrained: Weights to start from: a file or folder that :func:`graphophone.models.load_weights` reads.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        devices: How many of them; several share each batch, in a process each.
+        sync_batchnorm: Batch norm over the items of all devices, in place of each device's own.
         precision: ``"32-true"`` or ``"bf16-mixed"``.
-        threads: CPU threads per training; 0 leaves PyTorch's setting.
+        threads: CPU threads per training (and device); 0 leaves PyTorch's setting.
         loader_workers: Processes that build batches; 0 builds them in the training process.
         max_duration: Longest recording that is used, in seconds; longer ones are left out and named. 0 uses all.
     """
@@ -55,26 +105,49 @@ class Training:
     batch_size: int = 8
     patience: int = 30
     selection: Literal["best", "last"] = "best"
-    averaging: Literal["none", "ema"] = "none"
+    averaging: Literal["none", "ema", "epochs"] = "none"
     ema_decay: float = 0.999
+    average_first: int = 1
+    average_last: int = 0
+    refresh_batch_norm: bool = False
     gradient_clip: float = 0.0
     class_weights: bool = False
     balanced: bool = False
+    pretrained: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    sync_batchnorm: bool = False
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: int = 0
     loader_workers: int = 0
     max_duration: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "devices", "average_first"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("patience", "gradient_clip", "threads", "loader_workers", "max_duration"):
+        for name in ("patience", "gradient_clip", "threads", "loader_workers", "max_duration", "average_last"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must not be negative, not {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must lie in [0, 1), not {self.ema_decay}")
+        if self.averaging == "epochs":
+            if self.selection != "last" or self.patience:
+                raise ValueError(
+                    "training.averaging 'epochs' takes the epochs that are named: set training.selection to 'last' "
+                    "and training.patience to 0"
+                )
+            first, last = self.averaged_epochs
+            if not first <= last <= self.epochs:
+                raise ValueError(
+                    f"training.average_first {first} and training.average_last {last} must be epochs of the training, "
+                    f"in this order, which has {self.epochs}"
+                )
+
+    @property
+    def averaged_epochs(self) -> tuple[int, int]:
+        """First and last epoch whose weights are averaged, counted from 1."""
+        return self.average_first, self.average_last or self.epochs
 
 
 @dataclass
@@ -85,12 +158,14 @@ class Recipe:
         name: What the run folder is called.
         description: A sentence for people.
         corpus: Registered corpus, ``root`` and the adapter's options.
-        features: Registered extractor and its options, ``decimate``, ``decimate_mode`` and ``metadata``.
-        graph: Registered graph builder and its options.
+        features: Registered extractor and its options, and those of
+            :class:`~graphophone.features.FeaturePipeline`: ``decimate``, ``metadata``, ``frames`` and so on.
+        graph: Registered graph builder and its options; ``none`` for models that read a spectrogram.
         model: Registered model and its options; sizes of input and output follow from the data.
         task: Registered task and its options.
         protocol: Registered evaluation protocol and its options.
-        augment: Random changes to training frames.
+        augment: Random changes of training items: of frames for graphs, of spectrograms for models that read them.
+        standardize: How features are centred and scaled.
         training: How the model is trained.
         seeds: One complete evaluation per seed.
     """
@@ -103,14 +178,28 @@ class Recipe:
     task: dict[str, Any]
     protocol: dict[str, Any]
     description: str = ""
-    augment: FrameAugmentation = field(default_factory=FrameAugmentation)
+    augment: Any = field(default_factory=FrameAugmentation)
+    standardize: Standardize = field(default_factory=Standardize)
     training: Training = field(default_factory=Training)
     seeds: list[int] = field(default_factory=lambda: [0])
 
+    @property
+    def reads(self) -> str:
+        """What the model reads: ``"graph"`` or ``"spectrogram"``."""
+        return _reads(self.model["name"])
+
+    @property
+    def kind(self) -> Literal["classification", "tagging"]:
+        """What is learned: one label per item, or tags."""
+        tagging = getattr(_registry("task").get(self.task["name"]), "kind", None) == "tagging"
+        return "tagging" if tagging else "classification"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in the order in which sound flows through a system."""
-        order = ("name", "description", *SLOTS[:4], "augment", "task", "training", "protocol", "seeds")
+        order = ("name", "description", *SLOTS[:4], "augment", "standardize", "task", "training", "protocol", "seeds")
         plain = json.loads(json.dumps(asdict(self)))  # lists for tuples, as YAML gives them back
+        kinds = [name for name in AUGMENTATIONS.names() if AUGMENTATIONS.get(name) is type(self.augment)]
+        plain["augment"] = {"name": kinds[0], **plain["augment"]}
         return {key: plain[key] for key in order}
 
     def to_yaml(self) -> str:
@@ -119,13 +208,20 @@ class Recipe:
 
 
 SLOTS = ("corpus", "features", "graph", "model", "task", "protocol")
+_SETTINGS = ("augment", "standardize", "training")
+
+
+def without_name(slot: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a slot."""
+    return {key: value for key, value in slot.items() if key != "name"}
+
 
 # What the run supplies, and a recipe therefore cannot set; `name` is taken by the slot itself.
 _SUPPLIED: Mapping[str, frozenset[str]] = {
     "corpus": frozenset({"name", "root"}),
     "features": frozenset({"name"}),
     "graph": frozenset({"name"}),
-    "model": frozenset({"name", "in_channels", "num_classes"}),
+    "model": frozenset({"name", "in_channels", "num_classes", "num_mel_bins", "frames"}),
     "task": frozenset({"name", "model", "num_classes", "class_weights", "seed"}),
     "protocol": frozenset({"name"}),
 }
@@ -148,6 +244,11 @@ def _registry(slot: str) -> Any:
         "task": TASKS,
         "protocol": PROTOCOLS,
     }[slot]
+
+
+def _reads(model: str) -> str:
+    """What a registered model reads."""
+    return str(getattr(_registry("model").get(model), "reads", "graph"))
 
 
 def list_recipes() -> dict[str, str]:
@@ -240,13 +341,15 @@ def _add_slot(parser: ArgumentParser, slot: str, name: str) -> None:
 
 
 def recipe_parser(names: Mapping[str, str]) -> ArgumentParser:
-    """The parser for recipes whose slots hold the named parts."""
+    """The parser for recipes whose slots, and ``augment``, hold the named parts."""
     parser = ArgumentParser(exit_on_error=False, add_help=False)
     parser.add_argument("--name", type=str, required=True, help="what the run folder is called")
     parser.add_argument("--description", type=str, default="", help="a sentence for people")
     for slot in SLOTS[:4]:
         _add_slot(parser, slot, names[slot])
-    parser.add_class_arguments(FrameAugmentation, "augment")
+    parser.add_argument("--augment.name", type=str, default=names["augment"], help="kind of augmentation")
+    parser.add_class_arguments(AUGMENTATIONS.get(names["augment"]), "augment")
+    parser.add_class_arguments(Standardize, "standardize")
     _add_slot(parser, "task", names["task"])
     parser.add_class_arguments(Training, "training")
     _add_slot(parser, "protocol", names["protocol"])
@@ -254,9 +357,14 @@ def recipe_parser(names: Mapping[str, str]) -> ArgumentParser:
     return parser
 
 
+def _augmentation(names: Mapping[str, str]) -> Callable[..., Any]:
+    return AUGMENTATIONS.get(names["augment"])
+
+
 def _known_keys(names: Mapping[str, str]) -> list[str]:
     keys = ["name", "description", "seeds", "corpus.root"]
-    keys += [f"augment.{item.name}" for item in fields(FrameAugmentation)]
+    keys += ["augment.name", *(f"augment.{key}" for key in inspect.signature(_augmentation(names)).parameters)]
+    keys += [f"standardize.{item.name}" for item in fields(Standardize)]
     keys += [f"training.{item.name}" for item in fields(Training)]
     for slot in SLOTS:
         keys += [f"{slot}.name", *(f"{slot}.{key}" for key in _options(slot, names[slot]))]
@@ -279,25 +387,11 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     label = "recipe" if isinstance(source, Mapping) else str(source)
     pairs = _split_overrides(overrides)
 
-    names: dict[str, str] = {}
-    for slot in SLOTS:
-        section = data.setdefault(slot, {})
-        if isinstance(section, str):
-            section = data[slot] = {"name": section}
-        if not isinstance(section, dict):
-            raise RecipeError(f"{label}: {slot} must be a mapping with a 'name', not {section!r}")
-        chosen = dict(pairs).get(f"{slot}.name")
-        if chosen is not None and chosen != section.get("name"):
-            section = data[slot] = {"name": chosen}
-        if not section.get("name"):
-            raise RecipeError(f"{label}: {slot}.name is missing; one of: {', '.join(_registry(slot).names())}")
-        names[slot] = str(section["name"])
-        _registry(slot).get(names[slot])
-
+    names = _resolve_names(data, dict(pairs), label)
     known = _known_keys(names)
     given = [key for key, _ in pairs]
     for key, value in data.items():
-        nested = isinstance(value, dict) and key in (*SLOTS, "augment", "training")
+        nested = isinstance(value, dict) and key in (*SLOTS, *_SETTINGS)
         given += [f"{key}.{option}" for option in value] if nested else [key]
     for key in given:
         if key not in known:
@@ -317,6 +411,61 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         except (ArgumentError, TypeError, ValueError) as error:
             raise RecipeError(f"{label}: {_one_line(str(error))}") from error
     return _to_recipe(parsed, label)
+
+
+def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) -> dict[str, str]:
+    """The part in each slot, and the kind of augmentation; ``data`` is completed by what follows from the model.
+
+    Args:
+        data: Sections of the recipe; an override of a name empties the section of the old part.
+        chosen: Overrides.
+        label: What messages call the recipe.
+    """
+    names: dict[str, str] = {}
+    # The model comes first: whether it reads a graph or a spectrogram decides what the others default to.
+    for slot in ("model", *(slot for slot in SLOTS if slot != "model"), "augment"):
+        section = data.setdefault(slot, {})
+        if isinstance(section, str):
+            section = data[slot] = {"name": section}
+        if not isinstance(section, dict):
+            raise RecipeError(f"{label}: {slot} must be a mapping with a 'name', not {section!r}")
+        reads = "graph" if slot == "model" else _reads(names["model"])
+        if slot == "graph" and reads == "spectrogram" and not section:
+            section["name"] = "none"
+        if slot == "augment":
+            section.setdefault("name", _AUGMENTATION_OF[reads])
+        new = chosen.get(f"{slot}.name")
+        if new is not None and new != section.get("name"):
+            section = data[slot] = {"name": new}
+        registry = AUGMENTATIONS if slot == "augment" else _registry(slot)
+        if not section.get("name"):
+            raise RecipeError(f"{label}: {slot}.name is missing; one of: {', '.join(registry.names())}")
+        names[slot] = str(section["name"])
+        registry.get(names[slot])
+    if _reads(names["model"]) == "spectrogram":
+        section = data.setdefault("standardize", {})
+        if isinstance(section, dict):
+            section.setdefault("per", "corpus")
+    _check_reads(names, label)
+    return names
+
+
+def _check_reads(names: Mapping[str, str], label: str) -> None:
+    """Refuse parts that hand graphs to a model that reads spectrograms, or the other way round."""
+    model, reads = names["model"], _reads(names["model"])
+    graphs = reads == "graph"
+    tasks = [name for name in _registry("task").names() if getattr(_registry("task").get(name), "reads", "") == reads]
+    if names["task"] not in tasks and getattr(_registry("task").get(names["task"]), "reads", reads) != reads:
+        raise RecipeError(
+            f"{label}: model {model!r} reads {'graphs' if graphs else 'spectrograms'}, and task {names['task']!r} does "
+            f"not; set task.name to {' or '.join(tasks)}"
+        )
+    if graphs and names["graph"] == "none":
+        raise RecipeError(f"{label}: model {model!r} reads a graph; set graph.name to a builder such as cycle_topk")
+    if not graphs and names["graph"] != "none":
+        raise RecipeError(f"{label}: model {model!r} builds its graph itself; set graph.name to none")
+    if names["augment"] != _AUGMENTATION_OF[reads]:
+        raise RecipeError(f"{label}: model {model!r} needs augment.name {_AUGMENTATION_OF[reads]}")
 
 
 def corpus_options(name: str, words: Mapping[str, str]) -> dict[str, Any]:
@@ -366,20 +515,27 @@ def _to_recipe(parsed: Namespace, label: str) -> Recipe:
     if len(set(plain["seeds"])) < len(plain["seeds"]):
         raise RecipeError(f"{label}: seeds must differ, not {plain['seeds']}")
     try:
-        plain["augment"] = FrameAugmentation(**plain["augment"])
+        plain["augment"] = AUGMENTATIONS.get(plain["augment"]["name"])(**without_name(plain["augment"]))
+        plain["standardize"] = Standardize(**plain["standardize"])
         plain["training"] = Training(**plain["training"])
     except ValueError as error:
         raise RecipeError(f"{label}: {error}") from error
-    return Recipe(**plain)
+    recipe = Recipe(**plain)
+    if recipe.training.class_weights and recipe.kind == "tagging":
+        raise RecipeError(f"{label}: tags have no training.class_weights; use training.balanced")
+    return recipe
 
 
 __all__ = [
+    "AUGMENTATIONS",
     "SLOTS",
     "Recipe",
     "RecipeError",
+    "Standardize",
     "Training",
     "corpus_options",
     "list_recipes",
     "load_recipe",
     "recipe_parser",
+    "without_name",
 ]

@@ -8,6 +8,8 @@ TASKS: Registry[LightningModule] = Registry(
     "task",
     {
         "graph_classification": "graphophone.tasks.classification:GraphClassification",
+        "clip_classification": "graphophone.tasks.clip_classification:ClipClassification",
+        "clip_tagging": "graphophone.tasks.clip_tagging:ClipTagging",
     },
 )
 

@@ -1,0 +1,173 @@
+"""What a network is fed: batches of graphs or of spectrograms, made of the features of a corpus."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from graphophone.corpora.base import Corpus
+from graphophone.features import FeaturePipeline, FeatureSet, Standardizer
+from graphophone.graphs import GraphBuilder, create_graph
+from graphophone.recipes import Recipe, RecipeError, without_name
+from graphophone.tasks.clips import SpectrogramClips, clip_loader
+from graphophone.tasks.data import AugmentedFrames, PlainFrames, UtteranceGraphs, graph_loader
+
+HELD_IN_MEMORY = 2 * 2**30  # bytes of features
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What trainings start from.
+
+    Args:
+        corpus: The usable items; the others are named in its ``problems``.
+        pipeline: How features are made.
+        versions: Features of these items: of the recordings as they are, then at each speed of the augmentation.
+        speed: Seconds of sound per second of extraction; 0 where the cache had everything.
+    """
+
+    corpus: Corpus
+    pipeline: FeaturePipeline
+    versions: tuple[FeatureSet, ...]
+    speed: float = 0.0
+
+    @property
+    def features(self) -> FeatureSet:
+        """Features of the recordings as they are."""
+        return self.versions[0]
+
+
+class Input(ABC):
+    """How the items of a corpus reach the network, as a recipe says.
+
+    Args:
+        recipe: The recipe.
+        prepared: Corpus and features.
+    """
+
+    def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
+        self.recipe = recipe
+        self.prepared = prepared
+        self.graph: GraphBuilder = create_graph(recipe.graph["name"], **without_name(recipe.graph))
+
+    @property
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Arguments of the network that follow from the features."""
+
+    @abstractmethod
+    def frames(self, row: int) -> np.ndarray:
+        """Frames of an item that standardisation is learned from, `[frames, dims]`."""
+
+    @abstractmethod
+    def loader(
+        self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
+    ) -> DataLoader[Any]:
+        """Batches of the items ``rows``; in training they are shuffled and changed as the recipe says."""
+
+    def standardizer(self, rows: np.ndarray) -> Standardizer:
+        """What centres and scales: learned from the items ``rows``, or the constants of the recipe."""
+        pipeline, settings = self.prepared.pipeline, self.recipe.standardize
+        skip = range(pipeline.acoustic_dims, pipeline.dims)  # metadata stays as it is
+        if settings.mean is not None and settings.std is not None:
+            return Standardizer.constant(settings.mean, settings.std, pipeline.dims, skip=skip, clip=settings.clip)
+        frames = (self.frames(int(row)) for row in rows)
+        return Standardizer.fit(frames, skip=skip, clip=settings.clip, pooled=settings.per == "corpus")
+
+
+class GraphInput(Input):
+    """Every frame is a node; the graph builder of the recipe gives the edges."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The width of the node features."""
+        return {"in_channels": self.prepared.pipeline.dims}
+
+    @cached_property
+    def _arrays(self) -> Sequence[np.ndarray]:
+        """Features of every item; where memory allows decimated once, and not in every epoch."""
+        features = self.prepared.features
+        return list(features) if features.lengths.sum() * features.dims * 4 < HELD_IN_MEMORY else features
+
+    def frames(self, row: int) -> np.ndarray:
+        """Frames of an item, decimated, `[frames, dims]`."""
+        return self._arrays[row]
+
+    def loader(
+        self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
+    ) -> DataLoader[Any]:
+        """Batches of graphs."""
+        recipe, prepared = self.recipe, self.prepared
+        frames: Any = PlainFrames(self._arrays, standardizer)
+        if training and recipe.augment.active:
+            frames = AugmentedFrames(prepared.versions, standardizer, recipe.augment)
+        return graph_loader(
+            UtteranceGraphs(frames, prepared.corpus.targets, rows, seed),
+            self.graph,
+            batch_size=recipe.training.batch_size,
+            shuffle=training,
+            balanced=training and recipe.training.balanced,
+            seed=seed,
+            workers=recipe.training.loader_workers,
+        )
+
+
+class SpectrogramInput(Input):
+    """Every clip is a spectrogram of the same size; the network makes its graph itself.
+
+    Raises:
+        RecipeError: If the recipe gives no number of frames, or columns that are no bands; it names what was measured.
+    """
+
+    def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
+        super().__init__(recipe, prepared)
+        pipeline, lengths = prepared.pipeline, prepared.features.unpadded_lengths
+        name = recipe.model["name"]
+        if not pipeline.frames:
+            raise RecipeError(
+                f"features.frames is 0, but {name!r} reads spectrograms of one size: set it, such as to "
+                f"{int(lengths.max())}, the longest recording (the median has {int(np.median(lengths))} frames)"
+            )
+        if pipeline.dims != pipeline.extractor.dims or pipeline.hop is None:
+            raise RecipeError(
+                f"{name!r} reads spectrograms: features.name must give frames, and features.relative and "
+                "features.metadata add columns that are no bands; leave them out"
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bands and frames of a spectrogram."""
+        pipeline = self.prepared.pipeline
+        return {"num_mel_bins": pipeline.dims, "frames": pipeline.frames}
+
+    def frames(self, row: int) -> np.ndarray:
+        """Frames of an item without padding, `[frames, mels]`."""
+        return self.prepared.features.unpadded(row)
+
+    def loader(
+        self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
+    ) -> DataLoader[Any]:
+        """Batches of spectrograms."""
+        recipe, prepared = self.recipe, self.prepared
+        augmentation = recipe.augment if training and recipe.augment.active else None
+        return clip_loader(
+            SpectrogramClips(
+                prepared.versions, prepared.corpus, prepared.corpus.targets, rows, standardizer, augmentation, seed
+            ),
+            batch_size=recipe.training.batch_size,
+            shuffle=training,
+            balanced=training and recipe.training.balanced,
+            seed=seed,
+            workers=recipe.training.loader_workers,
+        )
+
+
+def make_input(recipe: Recipe, prepared: Prepared) -> Input:
+    """How the network of a recipe is fed."""
+    return SpectrogramInput(recipe, prepared) if recipe.reads == "spectrogram" else GraphInput(recipe, prepared)

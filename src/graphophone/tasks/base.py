@@ -1,0 +1,96 @@
+"""What all tasks share: one network, one optimiser, epochs that can be repeated exactly."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from graphophone.errors import GraphophoneError
+from graphophone.tasks.optimization import Optimization
+
+
+class TrainingDivergedError(GraphophoneError):
+    """The loss is no longer a number."""
+
+
+def unweighted_accuracy(confusion: Tensor) -> Tensor:
+    """Mean recall over the classes that occur (the field's UA, or UAR).
+
+    Args:
+        confusion: Counts ``[classes, classes]``, rows the truth, columns the prediction.
+
+    Returns:
+        A scalar in [0, 1].
+    """
+    support = confusion.sum(dim=1)
+    present = support > 0
+    return (confusion.diagonal()[present] / support[present]).mean()
+
+
+def weighted_accuracy(confusion: Tensor) -> Tensor:
+    """Share of correct items (the field's WA); arguments as :func:`unweighted_accuracy`."""
+    return confusion.diagonal().sum() / confusion.sum()
+
+
+class SupervisedTask(LightningModule):
+    """A network that learns from labels.
+
+    Every epoch draws its randomness (dropout) from the seed and the epoch number alone, so that a training that was
+    interrupted and resumed at an epoch's end continues exactly as if it had not been. Logged are ``train_loss``,
+    ``validation_loss``, ``learning_rate`` and what a subclass adds; ``curves`` names them all, in the order of the
+    columns of a table of learning curves.
+
+    Attributes:
+        kind: ``"classification"``: one label per item; ``"tagging"``: any number.
+        reads: ``"graph"``: batches of graphs; ``"spectrogram"``: batches of spectrograms.
+        monitor: The logged figure that chooses an epoch; higher is better.
+        monitor_words: The same in words.
+        curves: Names of what is logged in every epoch.
+
+    Args:
+        model: The network.
+        optimization: Optimiser and schedule.
+        seed: What the randomness of each epoch is derived from.
+    """
+
+    kind: ClassVar[Literal["classification", "tagging"]]
+    reads: ClassVar[Literal["graph", "spectrogram"]]
+    monitor: ClassVar[str]
+    monitor_words: ClassVar[str]
+    curves: ClassVar[tuple[str, ...]]
+
+    def __init__(self, model: nn.Module, optimization: Optimization, seed: int) -> None:
+        super().__init__()
+        self.model = model
+        self.optimization = optimization
+        self.seed = seed
+        self.validation_loss = MeanMetric()
+
+    def on_train_epoch_start(self) -> None:
+        """Draw this epoch's randomness from the seed, the epoch and, of several processes, the rank."""
+        rank = self.global_rank * 1_000_000_007
+        torch.manual_seed((self.seed * 1_000_003 + self.current_epoch + rank) % 2**63)
+
+    def log_training(self, loss: Tensor, batch_size: int) -> None:
+        """Log the loss of a batch.
+
+        Raises:
+            TrainingDivergedError: If it is not a number.
+        """
+        if not torch.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the training loss became {loss.item()} in epoch {self.current_epoch}: lower task.learning_rate "
+                f"(now {self.optimization.learning_rate:g}) or set training.gradient_clip"
+            )
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=batch_size, sync_dist=True)
+
+    def log_rate(self) -> None:
+        """Log the learning rate that an epoch ended with."""
+        self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        return self.optimization.configure(self.model, self)

@@ -1,0 +1,99 @@
+"""One training on several devices: each process takes its share of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.distributed
+from lightning import Callback, LightningModule, Trainer
+from torch.utils.data import DataLoader, Sampler
+
+from graphophone.tasks.optimization import TaskError
+
+
+class BatchShare(Sampler[list[Any]]):
+    """Every ``world``-th item of each batch: together, the processes see what one process would.
+
+    With the same batches, and gradients that are averaged over the processes, a training on several devices takes the
+    same steps as one on a single device, up to the order of additions (and up to batch norm, which needs its
+    synchronised kind for that). A last batch that is too small for every process joins the one before.
+
+    Args:
+        batches: The batches of one process: lists of keys, the same in every process.
+        world: Number of processes.
+        smallest: Items that each process must get of every batch; 2 where batch norm learns.
+
+    Attributes:
+        sampler: What decides the order, for the trainer to tell the epoch to.
+    """
+
+    def __init__(self, batches: Any, world: int, smallest: int = 1) -> None:
+        self.batches = batches
+        self.world = world
+        self.smallest = smallest
+        self.sampler = batches.sampler
+        if getattr(self.sampler, "shared", False):
+            self.sampler.shared = False  # whole batches are shared out here, not the order that they are made of
+        size, items = int(batches.batch_size), len(batches.sampler)
+        if min(size, items) < world * smallest:
+            raise TaskError(
+                f"{world} devices share each batch and need {smallest} items each: training.batch_size {size} (of "
+                f"{items} items) is too small; raise it or lower training.devices"
+            )
+
+    def _whole(self) -> Iterator[Sequence[Any]]:
+        """Batches that are large enough for every process."""
+        held: list[Any] | None = None
+        for batch in self.batches:
+            if held is not None and len(batch) < self.world * self.smallest:
+                held = [*held, *batch]
+                continue
+            if held is not None:
+                yield held
+            held = list(batch)
+        if held is not None:
+            yield held
+
+    def __len__(self) -> int:
+        size, items = int(self.batches.batch_size), len(self.sampler)
+        full, rest = divmod(items, size)
+        return max(1, full + (rest >= self.world * self.smallest))
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        return (list(batch[rank :: self.world]) for batch in self._whole())
+
+
+def shared(loader: DataLoader[Any], world: int, *, training: bool) -> DataLoader[Any]:
+    """The same loader for one of ``world`` processes; it finds out which when it is used.
+
+    Raises:
+        TaskError: If the batches are too small to be shared.
+    """
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=BatchShare(loader.batch_sampler, world, 2 if training else 1),
+        collate_fn=loader.collate_fn,
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+        persistent_workers=loader.persistent_workers,
+        generator=torch.Generator(),
+    )
+
+
+class ProcessThreads(Callback):
+    """CPU threads of each training process.
+
+    Args:
+        count: Number of threads; 0 leaves the setting.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Called in each process before it starts."""
+        if self.count:
+            torch.set_num_threads(self.count)
