@@ -131,6 +131,8 @@ class CNN14(SpectrogramClassifier):
     def embed(self, x: Tensor) -> Tensor:
         """One vector per spectrogram ``[batch, widths[-1]]``, before the classifier."""
         x = self.spectrograms(x)
+        if x.size(2) != self.num_mel_bins:
+            raise ModelError(f"cnn14: {x.size(2)} bands, not the {self.num_mel_bins} it normalises; extract as many")
         self._require(x.size(1), x.size(2))
         x = self.bn0(x.transpose(1, 2).unsqueeze(-1)).transpose(1, 3)  # [batch, 1, frames, bands]
         for number, name in enumerate(self.blocks, start=1):

@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import nn
 
 from graphophone.models.base import ModelError
@@ -111,10 +110,9 @@ class ViG(LHGNN):
             dropout=dropout,
         )
         layers = [layer for layer in self.backbone if isinstance(layer, nn.Sequential)]
-        neighbours = torch.linspace(k, k_last, len(layers)).int().tolist()
         for number, layer in enumerate(layers):
             block: Any = layer[0]
-            block.k = neighbours[number]
+            block.k = k + int((k_last - k) * number / max(len(layers) - 1, 1))
             if dilation == "ref":
                 block.dilation = min(number // 4 + 1, max(1, _SMALLEST_GRID // max(k, k_last)))
             layer[1] = FFN(block.fc1[0].in_channels, drop_path=block.drop_path.probability)
