@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-import torch.distributed as distributed
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
@@ -118,27 +117,6 @@ def test_repeats_are_counted():
     rare = [key[2:] for key in keys if key[1] == 20]
     assert rare == [(), *((n,) for n in range(1, len(rare)))]
     assert len(rare) > 5
-
-
-@given(size=st.integers(1, 20), processes=st.integers(1, 4), shuffle=st.booleans(), epoch=st.integers(0, 3))
-def test_processes_share_an_epoch(size, processes, shuffle, epoch):
-    whole = EpochOrder(size, shuffle=shuffle, seed=2)
-    whole.set_epoch(epoch)
-    shares = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distributed, "is_initialized", lambda: True)
-        patch.setattr(distributed, "get_world_size", lambda: processes)
-        for process in range(processes):
-            patch.setattr(distributed, "get_rank", lambda process=process: process)
-            assert list(whole) == list(whole)  # not shared: everything, everywhere
-            assert len(list(whole)) == size
-            order = EpochOrder(size, shuffle=shuffle, seed=2, shared=True)
-            order.set_epoch(epoch)
-            shares.append(list(order))
-            assert len(order) == len(shares[-1]) == -(-size // processes)
-    keys = list(whole)
-    total = len(shares[0]) * processes
-    assert [key for keys in zip(*shares, strict=True) for key in keys] == [keys[i % size] for i in range(total)]
 
 
 def test_a_trainer_gives_every_epoch_its_own_order():

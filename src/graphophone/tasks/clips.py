@@ -163,9 +163,6 @@ def clip_loader(
 ) -> DataLoader:
     """A loader of batches ``{"x": [batch, frames, mels], "y": [batch, classes], "row": [batch]}``.
 
-    In a distributed training each process gets its share of the training clips without further ado (give the trainer
-    ``use_distributed_sampler=False``); clips to be evaluated are not divided.
-
     Args:
         dataset: The clips.
         batch_size: Clips per batch. In training (``shuffle`` or ``balanced``) a last batch of one joins the one before.
@@ -182,7 +179,6 @@ def clip_loader(
         targets=dataset.targets[dataset.rows],
         seed=seed,
         count_repeats=True,
-        shared=training,
     )
     batches: dict[str, Any] = (
         {"batch_sampler": TrainingBatches(order, batch_size, drop_last=False)}

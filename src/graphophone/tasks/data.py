@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Batch, Data
 
@@ -139,9 +138,6 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         seed: What the order is derived from.
         count_repeats: Where an item comes again in an epoch, add to its key how often it came before, so that it can
             be changed in another way.
-        shared: In a distributed training (``torch.distributed`` is initialised), each of its ``n`` processes takes
-            every ``n``-th key; the first keys come again at the end, so that the shares are equally large. The trainer
-            then needs no distributed sampler of its own.
     """
 
     def __init__(
@@ -153,13 +149,11 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         targets: np.ndarray | None = None,
         seed: int = 0,
         count_repeats: bool = False,
-        shared: bool = False,
     ) -> None:
         self.size = size
         self.shuffle = shuffle
         self.seed = seed
         self.count_repeats = count_repeats
-        self.shared = shared
         self.epoch = 0
         self.weights: np.ndarray | None = None
         if balanced:
@@ -172,13 +166,7 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.size // self._processes()[1])
-
-    def _processes(self) -> tuple[int, int]:
-        """The number of this process, and how many share the items."""
-        if self.shared and distributed.is_available() and distributed.is_initialized():
-            return distributed.get_rank(), distributed.get_world_size()
-        return 0, 1
+        return self.size
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -188,13 +176,10 @@ class EpochOrder(Sampler[tuple[int, ...]]):
             order = rng.permutation(self.size)
         else:
             order = np.arange(self.size)
-        process, processes = self._processes()
-        order = np.resize(order, len(self) * processes)  # from the beginning again, where it is too short
-        mine = slice(process, None, processes)
         if self.count_repeats:
-            keys = zip(order[mine].tolist(), occurrences(order)[mine].tolist(), strict=True)
+            keys = zip(order.tolist(), occurrences(order).tolist(), strict=True)
             return ((self.epoch, position, *([before] if before else [])) for position, before in keys)
-        return ((self.epoch, position) for position in order[mine].tolist())
+        return ((self.epoch, position) for position in order.tolist())
 
 
 def occurrences(values: np.ndarray) -> np.ndarray:

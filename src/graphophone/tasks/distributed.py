@@ -34,8 +34,6 @@ class BatchShare(Sampler[list[Any]]):
         self.world = world
         self.smallest = smallest
         self.sampler = batches.sampler
-        if getattr(self.sampler, "shared", False):
-            self.sampler.shared = False  # whole batches are shared out here, not the order that they are made of
         size, items = int(batches.batch_size), len(batches.sampler)
         if min(size, items) < world * smallest:
             raise TaskError(
