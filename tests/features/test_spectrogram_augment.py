@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphophone import audio
 from graphophone.features import create_extractor
 from graphophone.features.spectrogram_augment import (
     LOG_FLOOR,
@@ -221,3 +224,21 @@ def test_powers_are_the_mean_of_mixed_signals_over_relative_phases():
     difference = np.log(energies) - np.log(expected)
     assert abs(difference.mean()) < 0.01
     assert np.abs(difference).mean() < 0.1
+
+
+@pytest.mark.data
+@pytest.mark.filterwarnings("ignore::graphophone.audio.AudioWarning")
+def test_mixed_powers_of_recordings_are_close_to_mixed_recordings(data_root: Path):
+    extractor, rng = create_extractor("fbank"), generator()
+    files = sorted((data_root / "esc10").rglob("*.ogg"))[::40]
+    signals = [audio.load(file).signal for file in files]
+    differences, changes = [], []
+    for first, second in zip(signals, signals[3:] + signals[:3], strict=True):
+        share = rng.beta(10, 10)
+        features, mixed = extractor(first, 16000), extractor(mix_signals(first, second, share), 16000)
+        differences.append((mixed - mix_power(features, extractor(second, 16000), share)).ravel())
+        changes.append((mixed - features).ravel())
+    difference = np.concatenate(differences)
+    assert abs(difference.mean()) < 0.1
+    assert np.abs(difference).mean() < 0.2
+    assert np.abs(np.concatenate(changes)).mean() > 5 * np.abs(difference).mean()

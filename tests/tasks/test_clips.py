@@ -238,6 +238,9 @@ def test_unsuitable_features_are_refused(made: Corpora) -> None:
         clips(relative=True)
     with pytest.raises(ValueError, match="1 versions for 1 speeds"):
         clips(0.9)
+    fewer = made.one.select([0, 1])
+    with pytest.raises(ValueError, match="every item of the corpus"):
+        SpectrogramClips(made.versions(), fewer, fewer.targets, np.arange(2), STANDARD)
 
 
 @given(size=st.integers(1, 40), batch_size=st.integers(1, 9), drop=st.booleans())

@@ -31,8 +31,8 @@ class SpectrogramClips(Dataset):
     Args:
         versions: Features of every item of the corpus: the recordings as they are, then at each speed of the
             augmentation. Their pipeline gives a fixed number of frames and no columns beside the extractor's.
-        corpus: The items; of the first item that is mixed in the waveform domain and of its partner the recording is
-            read.
+        corpus: The items. The recordings of two that are mixed in the waveform domain are read, within their ``start``
+            and ``end``; otherwise none is.
         targets: Class of every item of the corpus, `[items]`, or 0 and 1, `[items, classes]`.
         rows: Which items this data set holds, `[n]`; partners of a mixture are drawn from these.
         standardizer: Maps `[frames, mels]` to the same shape.
@@ -41,6 +41,7 @@ class SpectrogramClips(Dataset):
 
     Raises:
         FeatureError: If the features have no fixed number of frames, or other columns than the extractor's.
+        ValueError: If the versions fit neither the augmentation's speeds nor the corpus.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class SpectrogramClips(Dataset):
             raise FeatureError("spectrograms take neither features.relative nor features.metadata: leave them out")
         if augmentation is not None and len(versions) != 1 + len(augmentation.speeds):
             raise ValueError(f"{len(versions)} versions for {len(augmentation.speeds)} speeds and the original")
+        if any(len(version) != len(corpus) for version in versions):
+            raise ValueError("every item of the corpus needs features in every version; leave out those that failed")
         self.versions = versions
         self.targets = targets
         self.classes = len(corpus.classes)
