@@ -606,13 +606,23 @@ def run_corpora_download(options: argparse.Namespace) -> int:
 
 def run_models(options: argparse.Namespace) -> int:
     """``graphophone models``."""
+    import torch
+
+    from graphophone.errors import MissingDependencyError
     from graphophone.models import MODELS, create_model, list_models
 
-    table = Table("model", "parameters (77 inputs, 4 classes)", "what it is", box=None)
+    sizes = {"graph": {"in_channels": 77, "num_classes": 4}, "spectrogram": {"num_classes": 527}}
+    table = Table("model", "reads a", "parameters", "what it is", box=None)
     for name in list_models():
-        model = create_model(name, in_channels=77, num_classes=4)
-        table.add_row(name, f"{sum(p.numel() for p in model.parameters()):,}", _first_sentence(MODELS.get(name)))
+        made: Any = MODELS.get(name)
+        try:
+            with torch.device("meta"):  # of some models, filling the weights would take seconds
+                count = f"{sum(p.numel() for p in create_model(name, **sizes[made.reads]).parameters()):,}"
+        except MissingDependencyError as error:
+            count = str(error)
+        table.add_row(name, made.reads, count, _first_sentence(made))
     out.print(table)
+    out.print("Parameters: of graphs with 77 inputs and 4 classes, of spectrograms with the defaults and 527 classes.")
     return OK
 
 
