@@ -114,6 +114,7 @@ def test_several_labels_give_a_matrix_of_targets() -> None:
     found = corpus(
         {"id": ["a", "b", "c", "d"], "labels": [["cat", "dog"], "dog; bird", np.array(["cat"]), []]},
         classes=["bird", "cat", "dog"],
+        negatives=True,
     )
     assert found.multi_label
     np.testing.assert_array_equal(found.targets, [[0, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 0]])
@@ -238,7 +239,7 @@ def test_unknown_labels_among_several_are_named() -> None:
     found = corpus({"id": ["a", "b", "c"], "labels": [["cat"], ["cat", "cow"], None]}, classes=["cat", "dog"])
     assert [problem.reason for problem in found.problems] == [
         "unknown label 'cow'. Known: cat, dog",
-        "no labels",
+        "no labels; give negatives=true if none of the classes is heard in such items",
     ]
 
 

@@ -13,14 +13,18 @@ from graphophone.errors import UnknownNameError
 
 def test_every_name_has_an_adapter_that_says_what_it_reads() -> None:
     assert corpora.list_corpora() == [
+        "audioset",
         "crema_d",
         "emodb",
+        "esc50",
         "folder",
+        "fsd50k",
         "iemocap",
         "msp_improv",
         "prosody",
         "ravdess",
         "table",
+        "urbansound8k",
     ]
     assert corpora.list_corpora("*db") == ["emodb"]
     for name in corpora.list_corpora():

@@ -153,3 +153,61 @@ def test_no_such_table(folder: Path) -> None:
     (folder / "bad.parquet").write_bytes(b"no parquet")
     with pytest.raises(CorpusError, match=r"bad\.parquet: cannot be read as Parquet"):
         load(folder / "bad.parquet")
+
+
+# ------------------------------------------------------------------------------------------- several labels
+
+
+def tags(folder: Path, *rows: str) -> Path:
+    for name in "abcdef":
+        (folder / f"{name}.wav").write_bytes(b"sound")
+    path = folder / "tags.csv"
+    path.write_text("\n".join(["audio,labels,split", *rows]) + "\n", "utf-8")
+    return path
+
+
+def test_several_labels_with_either_mark_and_repetitions(tmp_path: Path) -> None:
+    found = load(
+        tags(tmp_path, "a.wav,dog;bark,train", "b.wav, cat | cat|dog ,train", "c.wav,dog,test", "d.wav,;cat;,test")
+    )
+    assert found.problems == ()
+    assert found.multi_label
+    assert found.classes == ("bark", "cat", "dog")
+    assert found.table["labels"].tolist() == [["dog", "bark"], ["cat", "dog"], ["dog"], ["cat"]]
+    assert found.targets.tolist() == [[1, 0, 1], [0, 1, 1], [0, 0, 1], [0, 1, 0]]
+    assert found.memberships.toarray().tolist() == found.targets.tolist()
+    assert found.class_counts().tolist() == [1, 2, 3]
+
+
+def test_a_label_that_is_no_class_costs_its_row_and_is_named(tmp_path: Path) -> None:
+    path = tags(tmp_path, "a.wav,dog;bark,train", "b.wav,dog;brak,train", "c.wav,whistle;dog,test")
+    found = load(path, classes="dog,bark")
+    assert found.classes == ("dog", "bark")
+    assert found.table["id"].tolist() == ["a"]
+    assert [str(problem) for problem in found.problems] == [
+        "row 3, b: unknown label 'brak'. Did you mean 'bark'? Known: dog, bark",
+        "row 4, c: unknown label 'whistle'. Known: dog, bark",
+    ]
+    with pytest.raises(CorpusError, match="none of 3 rows is usable; the first: row 2, a: unknown label 'dog'"):
+        load(path, classes="x,y")
+
+
+def test_of_many_classes_some_are_named(tmp_path: Path) -> None:
+    found = load(tags(tmp_path, "a.wav,c0,train", "b.wav,zebra,train"), classes=[f"c{i}" for i in range(200)])
+    assert found.problems[0].reason.endswith("c28, c29 and 170 more")
+
+
+def test_an_item_without_labels_is_one_of_none_only_if_that_is_said(tmp_path: Path) -> None:
+    path = tags(tmp_path, "a.wav,dog,train", "b.wav,,train", "c.wav, ; ,test")
+    found = load(path)
+    assert found.table["id"].tolist() == ["a"]
+    reason = "no labels; give negatives=true if none of the classes is heard in such items"
+    assert [(problem.row, problem.reason) for problem in found.problems] == [(3, reason), (4, reason)]
+    kept = corpora.load("table", path, negatives=True)
+    assert kept.problems == ()
+    assert kept.table["labels"].tolist() == [["dog"], [], []]
+    assert kept.targets.tolist() == [[1], [0], [0]]
+    assert kept.summary()["labels_per_item"]["counts"] == {"0": 2, "1": 1}
+    empty = tags(tmp_path, "a.wav,,train")
+    with pytest.raises(CorpusError, match="no row has a label"):
+        load(empty, negatives=True)

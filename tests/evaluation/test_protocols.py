@@ -1,3 +1,4 @@
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from graphophone.corpora.base import Corpus
 from graphophone.errors import GraphophoneError, UnknownNameError
@@ -14,6 +16,7 @@ from graphophone.evaluation import PROTOCOLS, ProtocolError, Split, create_proto
 from graphophone.evaluation.protocols import (
     balanced_groups,
     draw_groups,
+    draw_labelled,
     draw_stratified,
     natural_key,
     shared_speakers,
@@ -22,7 +25,7 @@ from graphophone.evaluation.protocols import (
 
 @dataclass
 class FakeCorpus:
-    """The three attributes that protocols read."""
+    """What protocols read, and the targets to check them by."""
 
     table: pd.DataFrame
     classes: tuple[str, ...]
@@ -423,6 +426,7 @@ def test_empty_corpus_and_empty_part() -> None:
         ("session", {"leave": "day"}),
         ("folds", {"validation": "last"}),
         ("official", {"validation": 2.0}),
+        ("official", {"validation": -0.1}),
     ],
 )
 def test_impossible_options(name: str, options: dict[str, Any]) -> None:
@@ -456,20 +460,183 @@ def test_names_are_fit_for_folders() -> None:
     assert not any(set(n) & set("/ \\") for n in names)
 
 
-def test_items_with_several_labels() -> None:
-    table = pd.DataFrame(
-        {
-            "id": [f"i{n}" for n in range(60)],
-            "labels": [["joy"], ["joy", "fear"], ["fear"]] * 20,
-            "speaker": np.repeat(list("vwxyz"), 12),
-        }
-    )
-    corpus = Corpus.from_table(table, name="m", classes=("joy", "fear"))
-    (split,) = create_protocol("stratified").splits(corpus)
-    combinations = table["labels"].iloc[split.test].map(tuple).value_counts()
-    assert combinations.tolist() == [4, 4, 4]
+# ---------------------------------------------------------------- several labels per item
+
+
+def tagged(rows: list[list[str]], classes: tuple[str, ...] | None = None, **columns: Any) -> Corpus:
+    table = pd.DataFrame({"id": [f"i{n}" for n in range(len(rows))], "labels": rows, **columns})
+    return Corpus.from_table(table, name="tags", classes=classes, negatives=True)
+
+
+def label_tree(items: int, classes: int, seed: int) -> csr_array:
+    """Labels as of an ontology: with a label go all above it, so that hardly any two items have the same set."""
+    rng = np.random.default_rng(seed)
+    targets = np.zeros((items, classes), dtype=np.int64)
+    for leaf in rng.integers(0, classes, (int(rng.integers(1, 4)), items)):
+        label = leaf.copy()
+        while (label > 0).any():
+            targets[np.arange(items), label] = 1
+            label //= 3
+    targets[:, 0] = rng.random(items) < 0.5
+    return csr_array(targets)
+
+
+@given(st.integers(50, 300), st.integers(2, 60), st.sampled_from([0.1, 0.2, 0.5]), st.integers(0, 2**31))
+@settings(max_examples=40, deadline=None)
+def test_draw_labelled_covers_every_label_on_both_sides(items: int, classes: int, fraction: float, seed: int) -> None:
+    labels = label_tree(items, classes, seed)
+    drawn = draw_labelled(labels, fraction, np.random.default_rng(seed))
+    total, inside = labels.sum(axis=0), labels[drawn].sum(axis=0)
+    assert (total - inside)[total > 0].min(initial=1) >= 1, "no label is lost to training"
+    assert inside[total == 1].max(initial=0) == 0
+    assert inside[total > 3].min(initial=1) >= 1, "nor to the drawn part (of two items both may be needed elsewhere)"
+    again = draw_labelled(labels, fraction, np.random.default_rng(seed))
+    assert np.array_equal(drawn, again)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.2])
+@pytest.mark.parametrize("seed", range(5))
+def test_draw_labelled_draws_every_label_alike(fraction: float, seed: int) -> None:
+    labels = label_tree(4000, 150, seed)
+    rng = np.random.default_rng(seed)
+    drawn = draw_labelled(labels, fraction, rng)
+    total = labels.sum(axis=0)
+    wanted = fraction * total
+    assert drawn.sum() == pytest.approx(fraction * 4000, rel=0.01)
+    error = np.abs(labels[drawn].sum(axis=0) - wanted)
+    at_random = np.abs(labels[rng.permutation(4000)[: drawn.sum()]].sum(axis=0) - wanted)
+    assert error.mean() < 0.2 * at_random.mean()
+    assert (error <= 2 + 0.02 * wanted).all()
+    assert (labels[drawn].sum(axis=0)[total > 1] > 0).all()
+
+
+def test_draw_labelled_repairs_what_single_turns_cannot_see() -> None:
+    """Each of four labels is on two items, in a ring: whichever pair is drawn, some label may lie on one side."""
+    ring = csr_array(np.array([[1, 0, 0, 1], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]))
+    for seed in range(50):
+        drawn = draw_labelled(ring, 0.5, np.random.default_rng(seed))
+        inside = ring[drawn].sum(axis=0)
+        assert (inside < 2).all(), "every label is left"
+        assert (inside > 0).all(), "and every one is drawn"
+
+
+def test_draw_labelled_deals_out_items_without_labels_too() -> None:
+    labels = csr_array(np.vstack([np.eye(2, dtype=np.int64)] * 50 + [np.zeros((200, 2), dtype=np.int64)]))
+    drawn = draw_labelled(labels, 0.1, np.random.default_rng(0))
+    assert drawn[:100].sum() == 10
+    assert drawn[100:].sum() == 20
+
+
+def test_draw_labelled_keeps_combinations_where_they_are_frequent() -> None:
+    rows = [["joy"], ["joy", "fear"], ["fear"]] * 20
+    corpus = tagged(rows, ("joy", "fear"), speaker=np.repeat(list("vwxyz"), 12))
+    for seed in range(10):
+        (split,) = create_protocol("stratified").splits(corpus, seed=seed)
+        combinations = corpus.table["labels"].iloc[split.test].map(tuple).value_counts()
+        assert combinations.tolist() == [4, 4, 4]
     for split in create_protocol("speaker-independent").splits(corpus):
         assert not shared_speakers(corpus, split)
+
+
+def test_many_groups_are_dealt_out_whole_and_evenly() -> None:
+    rng = np.random.default_rng(0)
+    labels = label_tree(3000, 40, 0)
+    groups = rng.integers(0, 900, 3000)
+    drawn = draw_groups(groups, labels, 0.1, rng)
+    assert not set(groups[drawn]) & set(groups[~drawn])
+    assert drawn.sum() == pytest.approx(300, rel=0.02)
+    total = labels.sum(axis=0)
+    assert (labels[drawn].sum(axis=0)[total > 1] > 0).all()
+    few = draw_groups(groups % 20, labels, 0.1, rng)
+    assert not set(groups[few] % 20) & set(groups[~few] % 20)
+
+
+def test_groups_of_speakers_are_balanced_by_their_labels() -> None:
+    speakers = [f"s{n}" for n in np.repeat(np.arange(10), 30)]
+    rows = [["loud", "high" if int(s[1:]) % 2 else "low"] for s in speakers]
+    corpus = tagged(rows, speaker=speakers)
+    for split in create_protocol("speaker-independent", groups=5).splits(corpus):
+        assert corpus.memberships[split.test].sum(axis=0)[corpus.classes.index("high")] == 30, (
+            "one of the two speakers of a group is high"
+        )
+
+
+def test_a_label_that_training_lacks_is_a_note() -> None:
+    rows = [["a", "b"], ["a"], ["b"], ["a"], ["b"], ["a", "c"]]
+    corpus = tagged(rows, ("a", "b", "c", "d"), split=["train", "train", "train", "validation", "validation", "test"])
+    (split,) = create_protocol("official").splits(corpus)
+    assert split.notes == (
+        "no train item of class c, d",
+        "no validation item of class c, d",
+        "no test item of class b, d",
+    )
+    many = tagged(rows, (*"abc", *(f"x{n}" for n in range(30))), split=["train"] * 4 + ["validation", "test"])
+    (split,) = create_protocol("official").splits(many)
+    assert split.notes[0].endswith("x7, x8 and 21 more")
+
+
+def test_fifty_thousand_items_are_divided_in_a_second() -> None:
+    rng = np.random.default_rng(0)
+    classes = tuple(f"c{n}" for n in range(200))
+    weight = 1 / np.arange(1, 201)
+    drawn = rng.choice(200, (50_000, 3), p=weight / weight.sum())
+    corpus = tagged([[classes[n] for n in dict.fromkeys(row)] for row in drawn.tolist()], classes)
+    begin = time.process_time()
+    (split,) = create_protocol("stratified").splits(corpus)
+    assert time.process_time() - begin < 5, "about 1 s on one processor"
+    assert not split.notes
+    assert len(split.test) == pytest.approx(10_000, rel=0.01)
+
+
+# ---------------------------------------------------------------- no validation part
+
+
+def test_folds_without_validation() -> None:
+    corpus = ravdess_like()
+    protocol = create_protocol("folds", validation="none")
+    splits = protocol.splits(corpus)
+    assert [(s.name, len(s.train), len(s.validation), len(s.test)) for s in splits] == [
+        (f"fold{n}", 1200, 0, 240) for n in range(6)
+    ]
+    assert not protocol.validates
+    assert create_protocol("folds").validates
+    assert all(np.array_equal(np.union1d(s.train, s.test), np.arange(1440)) for s in splits)
+    assert all(s.validation.dtype == np.int64 and s.notes == () for s in splits)
+    facts = protocol.describe(corpus, splits)
+    assert "nothing is selected" in facts["description"]
+    assert facts["validates"] is False
+    assert facts["mixes_speakers"] is False
+    assert {fold["validation"] for fold in facts["folds"]} == {0}
+    assert not shared_speakers(corpus, splits[0])
+    assert_same(splits, protocol.splits(corpus, seed=5))
+    two = make(["a", "b"] * 4, fold=[0, 0, 0, 0, 1, 1, 1, 1])
+    assert [len(s.train) for s in protocol.splits(two)] == [4, 4]
+
+
+@pytest.mark.parametrize("parts", [["train", "train", "test"], ["train", "validation", "test"]])
+def test_official_without_validation(parts: list[str]) -> None:
+    corpus = make(["a", "b"] * 6, split=np.repeat(parts, 4))
+    protocol = create_protocol("official", validation=0)
+    (split,) = protocol.splits(corpus)
+    assert (split.train.tolist(), split.validation.tolist()) == (list(range(8)), [])
+    assert split.test.tolist() == [8, 9, 10, 11]
+    facts = protocol.describe(corpus, [split])
+    assert facts["validates"] is False
+    assert "nothing is selected" in facts["description"]
+    assert "0%" not in facts["description"]
+
+
+# ---------------------------------------------------------------- clips of one recording
+
+
+def test_clips_of_a_recording_stay_together_in_validation_and_are_counted_in_test() -> None:
+    corpus = make(["a", "b"] * 30, fold=np.repeat([0, 1, 2], 20), source=np.repeat(np.arange(15).astype(str), 4))
+    for split in create_protocol("folds", validation="carve").splits(corpus):
+        sources = corpus.table["source"]
+        assert not set(sources.iloc[split.train]) & set(sources.iloc[split.validation])
+        assert not any("cut out of" in note for note in split.notes)
+    (split,) = create_protocol("stratified").splits(corpus)
+    assert "test items are cut out of recordings that others for training or validation are" in split.notes[0]
 
 
 def test_empty_speaker_is_no_speaker() -> None:

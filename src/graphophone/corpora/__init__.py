@@ -25,14 +25,18 @@ __all__ = [
 CORPORA: Registry[Corpus] = Registry(
     "corpus",
     {
+        "audioset": "graphophone.corpora.audioset:load",
         "crema_d": "graphophone.corpora.crema_d:load",
         "emodb": "graphophone.corpora.emodb:load",
+        "esc50": "graphophone.corpora.esc50:load",
         "folder": "graphophone.corpora.folder:load",
+        "fsd50k": "graphophone.corpora.fsd50k:load",
         "iemocap": "graphophone.corpora.iemocap:load",
         "msp_improv": "graphophone.corpora.msp_improv:load",
         "prosody": "graphophone.corpora.prosody:load",
         "ravdess": "graphophone.corpora.ravdess:load",
         "table": "graphophone.corpora.table:load",
+        "urbansound8k": "graphophone.corpora.urbansound8k:load",
     },
 )
 """Corpus name to the function ``load(root, **options) -> Corpus`` that reads it."""

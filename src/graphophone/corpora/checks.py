@@ -27,6 +27,7 @@ _LONG = 300.0
 _WINDOW = 30.0
 _CHUNK = 16  # items that a worker gets at a time: the cost of handing over is small beside that of decoding
 _PARTS_IN_A_ROW = 10  # more columns than these fit no screen
+_CLASSES_OF_A_PART = 50  # with more classes, those of each part stand in the table of classes
 _IN_THIS_PROCESS = 2 * _CHUNK  # so few items are done before other processes have started
 
 
@@ -109,6 +110,11 @@ class CheckReport:
             console.print(
                 f"duration of an item {spread['min']:.2f} to {spread['max']:.2f} s, median {spread['median']:.2f} s; "
                 f"{_listing(self.rates, 'Hz', 'Hz')}; {_listing(self.channels, 'channel')}"
+            )
+        if (labels := corpus.labels_per_item()) is not None:
+            console.print(
+                f"labels per item {labels['min']} to {labels['max']}, mean {labels['mean']:.2f}; "
+                f"{labels['density']:.3f} of the classes; {_number(labels['sets'], 'different set')}"
             )
         for name in ("licence", "url"):
             if getattr(corpus, name):
@@ -371,14 +377,15 @@ def _gaps(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     """Speaker to the classes without a recording by that speaker; speakers who have all are left out."""
     if corpus.speakers is None:
         return {}
-    targets = corpus.targets if corpus.multi_label else np.eye(len(corpus.classes), dtype=int)[corpus.targets]
-    has: dict[str, np.ndarray] = {}
-    for speaker, row in zip(corpus.speakers, targets, strict=True):
-        has[speaker] = row > 0 if speaker not in has else has[speaker] | (row > 0)
+    members = corpus.memberships
+    has = {
+        str(speaker): members[rows].sum(axis=0) > 0
+        for speaker, rows in corpus.table.groupby("speaker", sort=True).indices.items()
+    }
     return {
-        speaker: tuple(label for label, there in zip(corpus.classes, has[speaker], strict=True) if not there)
-        for speaker in sorted(has)
-        if not has[speaker].all()
+        speaker: tuple(label for label, there in zip(corpus.classes, classes, strict=True) if not there)
+        for speaker, classes in has.items()
+        if not classes.all()
     }
 
 
@@ -390,20 +397,21 @@ def _notes(corpus: Corpus) -> tuple[str, ...]:
     for label, count in zip(corpus.classes, counts.tolist(), strict=True):
         if count < 2:
             notes.append(f"class {label!r} has {'one item' if count else 'no item'}")
-    if corpus.speakers is None:
+    if corpus.speakers is not None:
+        lacking = len(_gaps(corpus))
+        if lacking:
+            everyone = table["speaker"].nunique()
+            notes.append(f"of {lacking} of the {_number(everyone, 'speaker')} at least one class is not recorded")
+    elif "source" not in table and not corpus.multi_label:  # clips of recordings and tags are not about voices
         notes.append("no column `speaker`: results will not tell how well unknown voices are recognised")
-        return tuple(notes)
-    lacking = len(_gaps(corpus))
-    if lacking:
-        everyone = table["speaker"].nunique()
-        notes.append(f"of {lacking} of the {_number(everyone, 'speaker')} at least one class is not recorded")
-    for column in ("split", "fold", "session"):
-        if column in table:
-            several = table.groupby("speaker")[column].nunique()
-            shared = several[several > 1].index.tolist()
-            if shared:
-                names = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
-                notes.append(f"in more than one {column}: {_number(len(shared), 'speaker')} ({names})")
+    for whole in ("speaker", "source"):
+        for column in ("split", "fold", "session"):
+            if whole in table and column in table:
+                several = table.groupby(whole)[column].nunique()
+                shared = several[several > 1].index.tolist()
+                if shared:
+                    names = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
+                    notes.append(f"in more than one {column}: {_number(len(shared), whole)} ({names})")
     return tuple(notes)
 
 
@@ -437,34 +445,46 @@ def _listing(counts: dict[int, int], one: str, many: str | None = None) -> str:
 def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
     from rich.table import Table
 
+    labels = corpus.memberships
+    members = labels.tocsc()
+    many = len(corpus.classes) > _CLASSES_OF_A_PART
+    parts = _parts(corpus, "split") if many and "split" in corpus.table else {}
+    counts = {part: labels[chosen].sum(axis=0) for part, chosen in parts.items()}
     table = Table("class", box=None)
-    for column in ("items", "%", "minutes", "speakers"):
+    for column in ("items", "%", "minutes", "speakers", *counts):
         table.add_column(column, justify="right")
-    targets = corpus.targets
-    for index, (label, count) in enumerate(zip(corpus.classes, corpus.class_counts().tolist(), strict=True)):
-        chosen = targets[:, index] > 0 if corpus.multi_label else targets == index
+    for index, label in enumerate(corpus.classes):
+        chosen = members.indices[members.indptr[index] : members.indptr[index + 1]]
         table.add_row(
             label,
-            f"{count:,}",
-            f"{100 * count / max(1, len(corpus)):.1f}",
+            f"{len(chosen):,}",
+            f"{100 * len(chosen) / max(1, len(corpus)):.1f}",
             f"{durations[chosen].sum() / 60:.1f}" if len(durations) else "",
-            f"{corpus.table['speaker'][chosen].nunique():,}" if corpus.speakers is not None else "",
+            f"{corpus.table['speaker'].iloc[chosen].nunique():,}" if corpus.speakers is not None else "",
+            *(f"{of_part[index]:,}" for of_part in counts.values()),
         )
     return table
 
 
+def _parts(corpus: Corpus, column: str) -> dict[str, np.ndarray]:
+    """Mask of the items of each split, fold or session."""
+    values = corpus.table[column]
+    return {str(value): (values == value).to_numpy() for value in sorted(values.unique().tolist())}
+
+
 def _part_table(corpus: Corpus, column: str) -> Table:
-    """Items, speakers and classes of each split, fold or session; without the classes where the parts are many."""
+    """Items, speakers and classes of each split, fold or session; without the classes where either are many."""
     from rich.table import Table
 
-    values = corpus.table[column]
-    parts = {str(value): (values == value).to_numpy() for value in sorted(values.unique().tolist())}
+    parts = _parts(corpus, column)
     rows = {"items": [int(chosen.sum()) for chosen in parts.values()]}
     if corpus.speakers is not None:
         rows["speakers"] = [corpus.table["speaker"][chosen].nunique() for chosen in parts.values()]
     if len(parts) <= _PARTS_IN_A_ROW:
-        counts = np.array([corpus.select(chosen).class_counts() for chosen in parts.values()])
-        rows.update(dict(zip(corpus.classes, counts.T.tolist(), strict=True)))
+        if len(corpus.classes) <= _CLASSES_OF_A_PART:
+            labels = corpus.memberships
+            counts = np.array([labels[chosen].sum(axis=0) for chosen in parts.values()])
+            rows.update(dict(zip(corpus.classes, counts.T.tolist(), strict=True)))
         names, cells = [column, *parts], [[name, *row] for name, row in rows.items()]
     else:
         names, cells = [column, *rows], [list(row) for row in zip(parts, *rows.values(), strict=True)]

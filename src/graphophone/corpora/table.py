@@ -25,6 +25,7 @@ def load(
     classes: Sequence[str] | str | None = None,
     delimiter: str | None = None,
     encoding: str | None = None,
+    negatives: bool = False,
     id: str | None = None,
     audio: str | None = None,
     start: str | None = None,
@@ -55,6 +56,8 @@ def load(
         delimiter: What separates the columns; by default the one of comma, semicolon, tab and bar that the
             header has most of.
         encoding: Of a text file; by default what its byte order mark says, else UTF-8, else Windows-1252.
+        negatives: Whether an empty cell of ``labels`` says that none of the classes is heard in the item; by
+            default it says that nobody has labelled it, and the row is left out.
         id: Name of the table's column that holds the ids, where it is not ``id``. The same for each of
             ``audio``, ``start``, ``end``, ``text``, ``label``, ``labels``, ``speaker``, ``dialogue``,
             ``position``, ``fold``, ``split`` and ``spontaneous``. A column whose name is thereby taken
@@ -85,7 +88,7 @@ def load(
             raise CorpusError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
         rows = list(range(len(frame)))
     else:
-        frame, rows, problems = _read_text(path, delimiter, encoding)
+        frame, rows, problems = read_table(path, delimiter, encoding)
     wanted = {
         "id": id,
         "audio": audio,
@@ -109,7 +112,13 @@ def load(
                 f"{path}: no column `{ours}` or `{instead}`; name it with {ours}=COLUMN, one of {columns}"
             )
     return Corpus.from_table(
-        frame, name=name, classes=classes, root=audio_root or path.parent, rows=rows, problems=problems
+        frame,
+        name=name,
+        classes=classes,
+        root=audio_root or path.parent,
+        rows=rows,
+        problems=problems,
+        negatives=negatives,
     )
 
 
@@ -130,10 +139,10 @@ def _find(root: Path, file: str | None) -> Path:
     return path
 
 
-def _read_text(
-    path: Path, delimiter: str | None, encoding: str | None
+def read_table(
+    path: Path, delimiter: str | None = None, encoding: str | None = None
 ) -> tuple[pd.DataFrame, list[int], list[Problem]]:
-    """The table, the line each record begins in, and the records that do not fit the header.
+    """A text table, the line each record begins in, and the records that do not fit the header.
 
     Read with the standard library instead of pandas, which tells neither the line of a record nor, one by
     one, the records of a wrong width.

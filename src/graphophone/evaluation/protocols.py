@@ -18,11 +18,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 
+from graphophone.corpora.base import label_matrix, label_sets
 from graphophone.errors import GraphophoneError
 from graphophone.registry import Registry
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
     from graphophone.corpora.base import Corpus
+
+
+_CLASSES_NAMED = 10  # in a note
+_NOTHING_SELECTED = "There is no validation part: nothing is selected, the model of the last epoch is tested."
+_WHOLE = ("speaker", "source", "dialogue")  # columns whose values a validation part does not share with training
 
 
 class ProtocolError(GraphophoneError):
@@ -36,7 +44,7 @@ class Split:
     Attributes:
         name: Name of the fold, fit for a folder: ``"fold3"``, ``"speaker-07"``.
         train: Row indices, int64 ``[items]``, sorted.
-        validation: As ``train``.
+        validation: As ``train``; empty where the protocol has no validation part (``Protocol.validates``).
         test: As ``train``.
         notes: What a reader of the results should know, such as a class that is missing from the test part.
     """
@@ -83,12 +91,16 @@ def _speakers(corpus: Corpus, rows: np.ndarray) -> set[str]:
     return set(values[_known(values)])
 
 
-def _strata(corpus: Corpus) -> np.ndarray:
-    """What a draw is stratified by, int64 ``[items]``: the class, or the combination of labels."""
-    targets = np.asarray(corpus.targets)
-    if targets.ndim == 1:
-        return targets
-    return np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+def _labels(corpus: Corpus) -> csr_array:
+    """Classes of every item, zeros and ones, sparse ``[items, classes]``."""
+    return label_matrix(corpus.table, corpus.classes)
+
+
+def _draw(labels: csr_array, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    """Mask of a stratified draw among items with one label, or several, each."""
+    if (np.diff(labels.indptr) == 1).all():
+        return draw_stratified(labels.indices, fraction, rng)
+    return draw_labelled(labels, fraction, rng)
 
 
 def shared_speakers(corpus: Corpus, split: Split) -> tuple[str, ...]:
@@ -97,6 +109,16 @@ def shared_speakers(corpus: Corpus, split: Split) -> tuple[str, ...]:
         return ()
     heard = _speakers(corpus, np.concatenate([split.train, split.validation]))
     return tuple(sorted(_speakers(corpus, split.test) & heard, key=natural_key))
+
+
+def _shared_sources(corpus: Corpus, split: Split) -> int:
+    """Test items whose recording (column ``source``) is also that of a training or validation item."""
+    if "source" not in corpus.table:
+        return 0
+    sources = corpus.table["source"]
+    heard = sources.iloc[np.concatenate([split.train, split.validation])]
+    tested = sources.iloc[split.test]
+    return int((tested.isin(heard[_known(heard)])).sum())
 
 
 def _rng(seed: int, *labels: object) -> np.random.Generator:
@@ -148,17 +170,161 @@ def draw_stratified(targets: np.ndarray, fraction: float, rng: np.random.Generat
     return drawn
 
 
+def draw_labelled(
+    labels: csr_array, fraction: float, rng: np.random.Generator, sizes: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw a share of items with several labels each, about the same share of the items of every label.
+
+    Iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011) into two parts: label by label, from the one
+    with the fewest items not yet dealt out, its items are dealt to the part that lacks more of it. For two
+    parts the outcome of a label's turn is known beforehand, so that a turn is one step and not one per item; within
+    it, items with the same set of labels are drawn in the same share, and chance decides among equals. What the
+    turns of rare labels left uneven in frequent ones is then mended by moving single items, as long as that
+    lowers the sum over labels of squared deviation over wanted number. To have none, one, two or more labels counts
+    as a label too, which keeps the number of items near the wanted one.
+
+    Every label of two items or more is in both parts, if there is a way to do so by moving single items; a label of
+    one item is in the part that is not drawn.
+
+    Args:
+        labels: Labels of every item, sparse ``[items, labels]``: zeros and ones, or counts where the items are
+            groups of items that stay together.
+        fraction: Share to draw, between 0 and 1.
+        rng: Source of chance.
+        sizes: Items of each group, ``[items]``, where they are groups.
+
+    Returns:
+        Mask of the drawn items, bool ``[items]``.
+    """
+    from scipy.sparse import csr_array, hstack
+
+    items = np.arange(labels.shape[0])
+    if sizes is None:
+        kinds = np.unique(np.diff(labels.indptr), return_inverse=True)[1]
+        extent = csr_array((np.ones_like(items), (items, kinds)))
+    else:
+        extent = csr_array(sizes[:, None])
+    strata = hstack([labels, extent], format="csr")
+    by_stratum = strata.tocsc()
+    left = np.asarray(strata.sum(axis=0), dtype=np.float64)  # not yet dealt out, of each label
+    wanted = fraction * left
+    inside, outside = np.zeros_like(left), np.zeros_like(left)
+    turn = _interleaved(label_sets(labels), rng)
+    free, drawn = np.ones(len(items), dtype=bool), np.zeros(len(items), dtype=bool)
+    ties = rng.permutation(len(left)) / (2 * len(left))
+    jitter = 1e-6 * rng.uniform(-1, 1, len(left))  # so that a half is not always rounded down
+    while (left > 0).any():
+        label = int(np.argmin(np.where(left > 0, left + ties, np.inf)))
+        stored = slice(by_stratum.indptr[label], by_stratum.indptr[label + 1])
+        items, counts = by_stratum.indices[stored], by_stratum.data[stored]
+        items, counts = items[free[items]], counts[free[items]]
+        order = np.argsort(turn[items], kind="stable")
+        items, counts = items[order], counts[order]
+        reached = np.concatenate([[0], np.cumsum(counts)])
+        take = int(np.argmin(np.abs(reached - (wanted - inside + jitter)[label])))
+        least = int(inside[label] == 0 and (outside[label] > 0 or len(items) > 1))
+        take = max(least, min(take, len(items) - int(outside[label] == 0)))
+        drawn[items[:take]] = True
+        free[items] = False
+        dealt_in = strata[items[:take]].sum(axis=0)
+        dealt_out = strata[items[take:]].sum(axis=0)
+        inside += dealt_in
+        outside += dealt_out
+        left -= dealt_in + dealt_out
+    known = labels.shape[1]
+    _cover(labels, drawn, inside[:known], outside[:known])
+    _even_out(strata, fraction, drawn)
+    return drawn
+
+
+def _interleaved(sets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Keys between 0 and 1, ``[items]``: the first items in their order hold the same share of each set."""
+    counts = np.bincount(sets)
+    shuffled = rng.permutation(len(sets))
+    by_set = shuffled[np.argsort(sets[shuffled], kind="stable")]
+    rank = np.empty(len(sets))
+    rank[by_set] = np.arange(len(sets)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return (rank + rng.uniform(size=len(counts))[sets]) / counts[sets]
+
+
+def _cover(labels: csr_array, drawn: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> None:
+    """Move single items so that no label lacks in the part that is not drawn, then in the drawn one; in place."""
+    by_label = labels.tocsc()
+    for into, have, other in ((False, outside, inside), (True, inside, outside)):
+        for label in np.flatnonzero((have == 0) & (other > 0)).tolist():
+            if have[label] > 0:  # an item moved for another label brought it
+                continue
+            items = by_label.indices[by_label.indptr[label] : by_label.indptr[label + 1]]
+            costs = [
+                int((other[labels[[item]].indices] == labels[[item]].data).sum()) for item in items.tolist()
+            ]  # labels that the part it comes from would lack
+            best = int(np.argmin(costs))
+            if into and costs[best] > 0:
+                continue
+            row = labels[[int(items[best])]]
+            drawn[items[best]] = into
+            have[row.indices] += row.data
+            other[row.indices] -= row.data
+
+
+def _even_out(strata: csr_array, fraction: float, drawn: np.ndarray) -> None:
+    """Move the item that lowers the sum of squared deviation over wanted number most, while one does; in place.
+
+    No label is thereby taken from a part altogether.
+    """
+    total = np.asarray(strata.sum(axis=0), dtype=np.float64)
+    wanted = fraction * total
+    weight = 1 / np.maximum(wanted, 1)
+    own = strata.power(2) @ weight
+    inside = np.asarray(strata[drawn].sum(axis=0), dtype=np.float64)
+    for _ in range(len(drawn)):
+        sign = np.where(drawn, -1.0, 1.0)  # what a move does to the numbers of the drawn part
+        gain = own + 2 * sign * (strata @ (weight * (inside - wanted)))
+        # The last item of a label in its part stays there.
+        leaves, enters = strata @ (inside <= 1).astype(float), strata @ (total - inside <= 1).astype(float)
+        gain[np.where(drawn, leaves, enters) > 0] = np.inf
+        best = int(np.argmin(gain))
+        if gain[best] > -1e-9:
+            break
+        row = strata[[best]]
+        inside[row.indices] += sign[best] * row.data
+        drawn[best] = not drawn[best]
+
+
+def _class_counts(members: np.ndarray, number: int, targets: np.ndarray | csr_array) -> np.ndarray:
+    """Items of each group and class, ``[groups, classes]``.
+
+    Args:
+        members: Group of every item, ``[items]``.
+        number: Number of groups.
+        targets: Class of every item, int64 ``[items]``, or its classes, sparse ``[items, classes]``.
+    """
+    from scipy.sparse import csr_array
+
+    if isinstance(targets, np.ndarray):
+        table = np.zeros((number, int(targets.max()) + 1), dtype=np.int64)
+        np.add.at(table, (members, targets), 1)
+        return table
+    items = np.arange(len(members))
+    return (csr_array((np.ones_like(items), (members, items)), shape=(number, len(items))) @ targets).toarray()
+
+
 def draw_groups(
-    groups: np.ndarray, targets: np.ndarray, fraction: float, rng: np.random.Generator, trials: int = 200
+    groups: np.ndarray,
+    targets: np.ndarray | csr_array,
+    fraction: float,
+    rng: np.random.Generator,
+    trials: int = 200,
 ) -> np.ndarray:
     """Draw whole groups (speakers) that together hold about a share of the items.
 
     Of ``trials`` random draws the one is kept that leaves the fewest classes without an item outside, then
-    the fewest without an item inside, then comes nearest to the wanted share of every class.
+    the fewest without an item inside, then comes nearest to the wanted share of every class. Of more groups than
+    ``trials``, all random draws are far from that, and :func:`draw_labelled` deals them out.
 
     Args:
         groups: Group of every item, ``[items]``, at least two different ones.
-        targets: Class of every item, int64 ``[items]``.
+        targets: Class of every item, int64 ``[items]``, or its classes, sparse ``[items, classes]``.
         fraction: Wanted share of the items, between 0 and 1.
         rng: Source of chance.
         trials: How many random draws to compare.
@@ -166,13 +332,16 @@ def draw_groups(
     Returns:
         Mask of the drawn items, bool ``[items]``.
     """
+    from scipy.sparse import csr_array
+
     names, member = np.unique(groups.astype(str), return_inverse=True)
     if len(names) < 2:
         raise ValueError("cannot draw whole groups out of fewer than two")
-    table = np.zeros((len(names), int(targets.max()) + 1), dtype=np.int64)  # [groups, classes]
-    np.add.at(table, (member, targets), 1)
-    sizes, total = table.sum(axis=1), table.sum(axis=0)
-    goal = fraction * len(targets)
+    table = _class_counts(member, len(names), targets)
+    sizes, total = np.bincount(member), table.sum(axis=0)
+    if len(names) > trials:
+        return draw_labelled(csr_array(table), fraction, rng, sizes)[member]
+    goal = fraction * len(groups)
     best: tuple[float, ...] | None = None
     chosen = np.zeros(len(names), dtype=bool)
     for _ in range(trials):
@@ -193,7 +362,7 @@ def draw_groups(
 
 
 def balanced_groups(
-    speakers: Sequence[str], targets: np.ndarray, number: int, rng: np.random.Generator
+    speakers: Sequence[str], targets: np.ndarray | csr_array, number: int, rng: np.random.Generator
 ) -> list[list[str]]:
     """Deal speakers into groups of equal size, give or take one speaker, with similar class counts.
 
@@ -202,7 +371,7 @@ def balanced_groups(
 
     Args:
         speakers: Speaker of every item, ``[items]``.
-        targets: Class of every item, int64 ``[items]``.
+        targets: Class of every item, int64 ``[items]``, or its classes, sparse ``[items, classes]``.
         number: Number of groups.
         rng: Source of chance.
 
@@ -211,12 +380,12 @@ def balanced_groups(
     """
     names = sorted(set(speakers), key=natural_key)
     position = {name: index for index, name in enumerate(names)}
-    table = np.zeros((len(names), int(targets.max()) + 1))  # [speakers, classes]
-    np.add.at(table, (np.array([position[s] for s in speakers]), targets), 1)
+    table = _class_counts(np.array([position[s] for s in speakers]), len(names), targets)
+    sizes = np.bincount([position[s] for s in speakers])
     seats = np.full(number, len(names) // number)
     seats[rng.permutation(number)[: len(names) % number]] += 1
     order = rng.permutation(len(names))
-    order = order[np.argsort(-table.sum(axis=1)[order], kind="stable")]
+    order = order[np.argsort(-sizes[order], kind="stable")]
     weight = 1.0 / np.maximum(table.sum(axis=0), 1.0)
     counts = np.zeros((number, table.shape[1]))
     groups: list[list[str]] = [[] for _ in range(number)]
@@ -247,6 +416,11 @@ class Protocol(ABC):
     def description(self) -> str:
         """The protocol in words, for a report."""
 
+    @property
+    def validates(self) -> bool:
+        """Whether the splits have a validation part; without one nothing may be selected."""
+        return True
+
     @abstractmethod
     def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
         """The splits, before they are checked."""
@@ -255,18 +429,20 @@ class Protocol(ABC):
         """Divide a corpus.
 
         Args:
-            corpus: Anything with ``table``, ``targets`` and ``classes``.
+            corpus: Anything with ``name``, ``table`` and ``classes``.
             seed: Seed of every random choice.
 
         Returns:
             One split per fold, the same ones for the same arguments.
 
         Raises:
-            ProtocolError: If the corpus cannot be divided so, or if a class has no training item.
+            ProtocolError: If the corpus cannot be divided so, or if a class has no training item. (In a corpus of
+                several labels per item the latter is a note of the split.)
         """
         if len(corpus.table) == 0:
             raise ProtocolError(f"corpus {corpus.name!r} has no items: check the folder it was read from")
-        return [self._checked(corpus, split) for split in self._divide(corpus, seed)]
+        labels = _labels(corpus)
+        return [self._checked(corpus, labels, split) for split in self._divide(corpus, seed)]
 
     def describe(self, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
         """What a report says of the protocol: what it is, and what it did to this corpus.
@@ -276,9 +452,9 @@ class Protocol(ABC):
             splits: What :meth:`splits` gave.
 
         Returns:
-            ``name``, ``description``, ``options``, ``mixes_speakers`` (counted, where speakers are known;
-            else None or what the protocol says of itself), ``notes`` and the sizes of ``folds``; fit for
-            JSON.
+            ``name``, ``description``, ``options``, ``validates``, ``mixes_speakers`` (counted, where speakers
+            are known; else None or what the protocol says of itself), ``notes`` and the sizes of ``folds``;
+            fit for JSON.
         """
         mixes: bool | None = self.mixes_speakers
         known = _knows(corpus, "speaker")
@@ -288,6 +464,7 @@ class Protocol(ABC):
             "name": self.name,
             "description": self.description,
             "options": dataclasses.asdict(self),
+            "validates": self.validates,
             "mixes_speakers": mixes,
             "speakers_known": known,
             "notes": list(dict.fromkeys(f"{s.name}: {note}" for s in splits for note in s.notes)),
@@ -303,29 +480,35 @@ class Protocol(ABC):
             ],
         }
 
-    def _checked(self, corpus: Corpus, split: Split) -> Split:
-        targets = np.asarray(corpus.targets)
+    def _checked(self, corpus: Corpus, labels: csr_array, split: Split) -> Split:
         notes = list(split.notes)
         for part in ("train", "validation", "test"):
             rows = getattr(split, part)
+            if part == "validation" and not self.validates:
+                continue
             if len(rows) == 0:
                 raise ProtocolError(
                     f"protocol {self.name!r}, fold {split.name!r}: the {part} part is empty; "
                     "use another protocol or other options"
                 )
-            if targets.ndim == 1:
-                counts = np.bincount(targets[rows], minlength=len(corpus.classes))
-            else:
-                counts = targets[rows].sum(axis=0)
+            counts = np.asarray(labels[rows].sum(axis=0))
             missing = [name for name, count in zip(corpus.classes, counts, strict=True) if count == 0]
-            if missing and part == "train":
+            if missing and part == "train" and "labels" not in corpus.table:
                 raise ProtocolError(
                     f"protocol {self.name!r}, fold {split.name!r}: no training item of class "
                     f"{', '.join(map(repr, missing))}; leave the class out of the corpus or use another "
                     "protocol"
                 )
             if missing:
-                notes.append(f"no {part} item of class {', '.join(missing)}")
+                names = ", ".join(missing[:_CLASSES_NAMED])
+                more = f" and {len(missing) - _CLASSES_NAMED} more" if len(missing) > _CLASSES_NAMED else ""
+                notes.append(f"no {part} item of class {names}{more}")
+        leaked = _shared_sources(corpus, split)
+        if leaked:
+            notes.append(
+                f"{leaked} of {len(split.test)} test items are cut out of recordings that others for training or "
+                "validation are cut out of: the result does not tell how well the model does on new recordings"
+            )
         return dataclasses.replace(split, notes=tuple(notes))
 
     def _require(self, corpus: Corpus, column: str) -> pd.Series:
@@ -367,25 +550,26 @@ def _carve(
         rows: The rows of the training part.
         fraction: Share of them to take.
         rng: Source of chance.
-        by: Column whose values stay together; by default ``speaker``, else ``dialogue``, else none.
+        by: Column whose values stay together; by default ``speaker``, else ``source``, else ``dialogue``, else
+            none.
 
     Returns:
         Training rows, validation rows, notes.
     """
-    targets = _strata(corpus)[rows]
+    labels = _labels(corpus)[rows]
     notes: tuple[str, ...] = ()
     if by is not None and by not in corpus.table:
         raise ProtocolError(f"validation by {by!r}: corpus {corpus.name!r} has no such column")
-    for column in [by] if by is not None else ["speaker", "dialogue"]:
+    for column in [by] if by is not None else _WHOLE:
         if column not in corpus.table or not _known(corpus.table[column].iloc[rows]).all():
             continue
         groups = _as_text(corpus.table[column]).to_numpy()[rows]
         if len(set(groups)) < 2:
             notes = (f"only one training {column}: validation items share it",)
             continue
-        drawn = draw_groups(groups, targets, fraction, rng)
+        drawn = draw_groups(groups, labels, fraction, rng)
         return rows[~drawn], rows[drawn], notes
-    drawn = draw_stratified(targets, fraction, rng)
+    drawn = _draw(labels, fraction, rng)
     return rows[~drawn], rows[drawn], notes
 
 
@@ -430,14 +614,14 @@ class Stratified(Protocol):
         )
 
     def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
-        targets = _strata(corpus)
-        rows = np.arange(len(targets))
+        labels = _labels(corpus)
+        rows = np.arange(len(corpus.table))
         splits = []
         for repeat in range(self.repeats):
             rng = _rng(seed, self.name, repeat)
-            test = draw_stratified(targets, self.test, rng)
+            test = _draw(labels, self.test, rng)
             rest = rows[~test]
-            validation = draw_stratified(targets[rest], self.validation, rng)
+            validation = _draw(labels[rest], self.validation, rng)
             splits.append(Split(f"random{repeat}", rest[~validation], rest[validation], rows[test]))
         return splits
 
@@ -545,7 +729,7 @@ class SpeakerIndependent(Protocol):
                 f"corpus {corpus.name!r} has {len(by_speaker)} speakers, too few for {number} groups; "
                 f"ask for at most {len(by_speaker)}"
             )
-        dealt = balanced_groups(speakers.tolist(), _strata(corpus), number, _rng(seed, self.name, number))
+        dealt = balanced_groups(speakers.tolist(), _labels(corpus), number, _rng(seed, self.name, number))
         groups = [np.sort(np.concatenate([by_speaker[s] for s in group])) for group in dealt]
         return _rotate(self, corpus, groups, [f"group{i}" for i in range(number)], seed, self.validation)
 
@@ -646,38 +830,50 @@ class Folds(Protocol):
 
     Args:
         validation: ``"next"``: the next fold, cyclically, chooses the model. ``"carve"``: a share of the
-            training folds, by speaker where speakers are known, so that more is left to train on.
+            training folds, by speaker where speakers are known, so that more is left to train on. ``"none"``: every
+            other fold trains and nothing chooses: the last epoch is tested, with settings fixed beforehand.
         fraction: That share; also used where there are only two folds.
         validation_by: With ``"carve"``, the column whose values stay together; by default ``speaker``, else
-            ``dialogue``, else none.
+            ``source``, else ``dialogue``, else none.
     """
 
     name: ClassVar[str] = "folds"
     mixes_speakers: ClassVar[bool | None] = None
-    validation: Literal["next", "carve"] = "next"
+    validation: Literal["next", "carve", "none"] = "next"
     fraction: float = 0.1
     validation_by: str | None = None
 
     def __post_init__(self) -> None:
         _check_fraction("fraction", self.fraction)
-        if self.validation not in ("next", "carve"):
-            raise ProtocolError(f"validation is {self.validation!r}, but must be 'next' or 'carve'")
+        if self.validation not in ("next", "carve", "none"):
+            raise ProtocolError(f"validation is {self.validation!r}, but must be 'next', 'carve' or 'none'")
+
+    @property
+    def validates(self) -> bool:
+        """Whether the splits have a validation part."""
+        return self.validation != "none"
 
     @property
     def description(self) -> str:
         """The protocol in words, for a report."""
-        chooser = (
-            "the next fold chooses the model and the others train"
-            if self.validation == "next"
-            else f"{self.fraction:.0%} of the other folds choose the model and the rest train"
-        )
-        return f"The corpus' own folds: each fold is the test part once, {chooser}."
+        chooser = {
+            "next": "the next fold chooses the model and the others train.",
+            "carve": f"{self.fraction:.0%} of the other folds choose the model and the rest train.",
+            "none": f"the others train. {_NOTHING_SELECTED}",
+        }[self.validation]
+        return f"The corpus' own folds: each fold is the test part once, {chooser}"
 
     def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
         folds = _rows_by(self._require(corpus, "fold"))
         if len(folds) < 2:
             raise ProtocolError(f"corpus {corpus.name!r} has one fold, so none can be left out; use another protocol")
         names = _unique_names(list(folds), "fold")
+        if not self.validates:
+            everything, nothing = np.arange(len(corpus.table)), np.zeros(0, dtype=np.int64)
+            return [
+                Split(name, np.setdiff1d(everything, test), nothing, test)
+                for name, test in zip(names, folds.values(), strict=True)
+            ]
         carve = self.validation == "carve"
         return _rotate(self, corpus, list(folds.values()), names, seed, self.fraction, carve, self.validation_by)
 
@@ -688,9 +884,10 @@ class Official(Protocol):
 
     Args:
         validation: Share of the training part that chooses the model, where the corpus has no validation
-            part.
+            part. With 0 nothing chooses: a published validation part trains too, and the last epoch is tested, with
+            settings fixed beforehand.
         validation_by: Column whose values stay together when that share is carved; by default ``speaker``,
-            else ``dialogue``, else none.
+            else ``source``, else ``dialogue``, else none.
     """
 
     name: ClassVar[str] = "official"
@@ -699,11 +896,22 @@ class Official(Protocol):
     validation_by: str | None = None
 
     def __post_init__(self) -> None:
-        _check_fraction("validation", self.validation)
+        if self.validates:
+            _check_fraction("validation", self.validation)
+
+    @property
+    def validates(self) -> bool:
+        """Whether the split has a validation part."""
+        return self.validation != 0
 
     @property
     def description(self) -> str:
         """The protocol in words, for a report."""
+        if not self.validates:
+            return (
+                "The corpus' own split into training and test parts; a published validation part trains too. "
+                f"{_NOTHING_SELECTED}"
+            )
         return (
             "The corpus' own split into training, validation and test parts; where it has no validation "
             f"part, {self.validation:.0%} of the training part is held out to choose the model."
@@ -721,6 +929,9 @@ class Official(Protocol):
                 raise ProtocolError(
                     f"corpus {corpus.name!r} has no {part} part in its column 'split'; use another protocol"
                 )
+        if not self.validates:
+            train = np.sort(np.concatenate([rows[part] for part in ("train", "validation") if part in rows]))
+            return [Split("official", train, np.zeros(0, dtype=np.int64), rows["test"])]
         if "validation" in rows:
             return [Split("official", rows["train"], rows["validation"], rows["test"])]
         rng = _rng(seed, self.name)
