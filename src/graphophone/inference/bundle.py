@@ -96,7 +96,7 @@ class Bundle:
     @property
     def reads_spectrogram(self) -> bool:
         """Whether the network takes `[batch, frames, mels]` and builds its graph itself."""
-        return getattr(self.model, "reads", "graph") == "spectrogram"
+        return self.model.reads == "spectrogram"
 
     @property
     def clip_seconds(self) -> float | None:
