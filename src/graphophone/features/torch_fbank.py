@@ -75,10 +75,10 @@ class TorchFbank(nn.Module):
     takes powers to mel bands. There is nothing but matrix products and elementwise functions: it runs on any device,
     can be trained through and exported to ONNX. Cost: 0.5 MFLOP a frame, on one core some 0.4 of the time of Kaldi's.
 
-    Both are computed in single precision and differ by its rounding: by 1e-3 and more in one of 10,000 values, in bands far
-    below the strongest of their frame (of recordings, at most 2e-3 was seen; there this module was the closer one to
-    the same computation in double precision). On graphics cards this needs PyTorch's default
-    ``float32_matmul_precision``, ``"highest"``.
+    Both are computed in single precision and differ by its rounding: by more than 1e-3 in fewer than one of 10,000
+    values of recordings, in bands far below the strongest of their frame, and by 2e-3 at most as far as seen; there
+    this module was the closer one to the same computation in double precision. On graphics cards this needs PyTorch's
+    default ``float32_matmul_precision``, ``"highest"``.
 
     Args:
         **options: Those of :class:`~graphophone.features.fbank.Fbank`.
