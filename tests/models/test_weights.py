@@ -238,6 +238,7 @@ class TestPanns:
         torch.save(content, path, _use_new_zipfile_serialization=not old)
         if old:  # as NumPy 1 and the PyTorch of that time wrote it
             path.write_bytes(path.read_bytes().replace(b"cnumpy._core.", b"cnumpy.core."))
+            assert b"cnumpy.core.multiarray" in path.read_bytes()
         return path, model.eval()
 
     @pytest.mark.parametrize("old", [False, True])
@@ -271,6 +272,7 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
     @pytest.mark.parametrize("protocol", [2, 4])
     def test_code_is_never_run(self, protocol: int, tmp_path: Path) -> None:
         class Trap:
