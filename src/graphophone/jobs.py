@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.multiprocessing.spawn import ProcessRaisedException
 from torch.utils.data import DataLoader
@@ -37,7 +37,7 @@ from graphophone.models import PretrainedModel, create_model
 from graphophone.models.base import SpectrogramClassifier
 from graphophone.recipes import Recipe, without_name
 from graphophone.tasks import TASKS
-from graphophone.tasks.averaging import EpochAveraging, refresh_batch_norm
+from graphophone.tasks.averaging import EpochAveraging, StepAveraging, refresh_batch_norm
 from graphophone.tasks.base import SupervisedTask
 from graphophone.tasks.callbacks import EpochBar, EpochKeeper
 from graphophone.tasks.data import EpochOrder
@@ -209,7 +209,7 @@ def _callbacks(
     # After the one before, so that the last checkpoint knows of the best one.
     callbacks.append(EpochKeeper(job.folder, settings.epochs, None if progress else say))
     if settings.averaging == "ema":
-        callbacks.append(EMAWeightAveraging(decay=settings.ema_decay))
+        callbacks.append(StepAveraging(settings.ema_decay))
     elif settings.averaging == "epochs":
         callbacks.append(EpochAveraging(*settings.averaged_epochs))
     if settings.patience:

@@ -7,8 +7,57 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class StepAveraging(EMAWeightAveraging):
+    """Lightning's exponential moving average of the weights, for networks that make buffers as they go.
+
+    Lightning pairs the buffers of the two networks by their order. A buffer that is not saved, such as a table for the
+    size of the first batch, is in one of them only, and would shift all others: here it is given to both.
+
+    Args:
+        decay: Share of the old average that each optimiser step keeps.
+    """
+
+    def __init__(self, decay: float) -> None:
+        super().__init__(decay=decay)
+
+    @property
+    def state_key(self) -> str:
+        """As in the checkpoints of earlier versions."""
+        return EMAWeightAveraging.__qualname__
+
+    def _share_buffers(self, pl_module: LightningModule) -> None:
+        """Give the average the buffers that are not part of the state."""
+        if self._average_model is None:
+            return
+        for average, current in zip(self._average_model.module.modules(), pl_module.modules(), strict=True):
+            for name in current._non_persistent_buffers_set:
+                value = current._buffers[name]
+                average._buffers[name] = None if value is None else value.clone()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        """Move the average."""
+        self._share_buffers(pl_module)
+        super().on_train_batch_end(trainer, pl_module, *args, **kwargs)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate the average."""
+        self._share_buffers(pl_module)
+        super().on_validation_epoch_start(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the weights that are trained."""
+        self._share_buffers(pl_module)
+        super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the average."""
+        self._share_buffers(pl_module)
+        super().on_train_end(trainer, pl_module)
 
 
 class EpochAveraging(Callback):

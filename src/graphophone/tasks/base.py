@@ -88,9 +88,13 @@ class SupervisedTask(LightningModule):
             )
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=batch_size, sync_dist=True)
 
-    def log_rate(self) -> None:
-        """Log the learning rate that an epoch ended with."""
+    def log_epoch(self) -> None:
+        """Log the learning rate that an epoch ended with and, where the model tells, the spread of its centroids."""
         self.log("learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+        spreads = getattr(self.model, "centroid_spread", None)
+        if callable(spreads):
+            for number, spread in enumerate(spreads(), 1):
+                self.log(f"centroid_spread_{number}", spread)
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         return self.optimization.configure(self.model, self)

@@ -86,7 +86,7 @@ class Classification(SupervisedTask):
     def on_train_epoch_end(self) -> None:  # noqa: D102
         self.log("train_ua", unweighted_accuracy(self.train_confusion.compute()))
         self.train_confusion.reset()
-        self.log_rate()
+        self.log_epoch()
 
     def on_validation_epoch_end(self) -> None:  # noqa: D102
         confusion = self.validation_confusion.compute()

@@ -124,7 +124,7 @@ class ClipTagging(SupervisedTask):
         return loss
 
     def on_train_epoch_end(self) -> None:  # noqa: D102
-        self.log_rate()
+        self.log_epoch()
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:  # noqa: D102
         logits = self(batch).float()
