@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from graphophone.models import ModelError, create_model, load_model
+from graphophone.models import ModelError, create_model
 from graphophone.models.lhgnn import LHGNN
 
 SMALL: dict[str, Any] = {

@@ -24,22 +24,26 @@ wide, not 320: only that gives the paper's 31 M parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, Self, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphophone.models.base import ModelError, SpectrogramClassifier
+from graphophone.nn.aggregation import exporting
 from graphophone.nn.channels_last import convolve
 from graphophone.nn.clustering import Init
 from graphophone.nn.conv_ffn import ConvFFN
+from graphophone.nn.folding import FoldedConvs, FoldedFFN, FoldedLHG
 from graphophone.nn.lhg import Cluster, Kernel, LHGBlock
 from graphophone.nn.position import PositionCloseness, RelPos
+from graphophone.nn.snapshot import Snapshot
 from graphophone.nn.stem import ConvStem, Downsample, Stem
 
 Size = Literal["ti", "s", "m", "b"]
+Layer: TypeAlias = Callable[..., Tensor]
 
 # ti is ours, for processors and small corpora; the others are published (s) or in the authors' code (m, b).
 _SIZES: dict[str, dict[str, Any]] = {
@@ -49,6 +53,21 @@ _SIZES: dict[str, dict[str, Any]] = {
     "b": {"channels": (128, 256, 512, 1024), "blocks": (2, 2, 18, 2), "k": 25, "head_width": 1024},
 }
 _LARGEST_DILATION = 128  # of the reference: neighbours and dilation stay below 128 centroids times dilation
+
+
+class _Folded:
+    """The layers of an `LHGNN` up to its last block, with their batch normalisations folded into their weights."""
+
+    def __init__(self, model: LHGNN) -> None:
+        self.snapshot = Snapshot(model)
+        self.stem = FoldedConvs(model.stem.convs)
+        self.layers: list[Any] = []
+        for layer in model.backbone:
+            if isinstance(layer, Downsample):
+                self.layers.append(FoldedConvs(layer.conv))
+            else:
+                block, feed_forward = cast(tuple[LHGBlock, ConvFFN], tuple(layer.children()))
+                self.layers.append((FoldedLHG(block), FoldedFFN(feed_forward)))
 
 
 class LHGNN(SpectrogramClassifier):
@@ -117,6 +136,7 @@ class LHGNN(SpectrogramClassifier):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        self._folded: _Folded | None = None
         if size not in _SIZES:
             raise ModelError(f"unknown size {size!r}; choose from {', '.join(_SIZES)}")
         preset = _SIZES[size]
@@ -188,29 +208,68 @@ class LHGNN(SpectrogramClassifier):
         return F.interpolate(self.pos_embed, (height, width), mode="bicubic", align_corners=False)
 
     def feature_map(self, x: Tensor) -> Tensor:
-        """Nodes after the last block ``[B, H, W, C]``; argument as `forward`."""
-        x = self.spectrograms(x).transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last)
-        x = self.stem(x)
+        """Nodes after the last block ``[B, H, W, C]``; argument as `forward`.
+
+        Where nothing is learned, the layers are used with their batch normalisations folded into their weights. Those
+        are kept until a weight changes, or `train` or `eval` is called.
+        """
+        x = self.spectrograms(x)
+        layers = self._layers(x)
+        return torch.cat([self._nodes(clip, *layers) for clip in self._clips(x)])
+
+    def _nodes(self, x: Tensor, stem: Layer, layers: list[Layer | tuple[Layer, Layer]]) -> Tensor:
+        """`feature_map` of ``[B, frames, mels]``, by the layers given."""
+        x = stem(x.transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last))
         x = (x + self.position(x.size(2), x.size(3))).permute(0, 2, 3, 1).contiguous()
         stages = iter(self.closeness)
         table = next(stages)(x.size(1), x.size(2), x.device)
-        for layer in self.backbone:
-            if isinstance(layer, Downsample):
+        for layer in layers:
+            if isinstance(layer, tuple):
+                block, feed_forward = layer
+                x = feed_forward(block(x, table))
+            else:
                 x = convolve(x, layer)
                 table = next(stages)(x.size(1), x.size(2), x.device)
-            else:
-                block, feed_forward = layer.children()
-                x = feed_forward(block(x, table))
         return x
+
+    def _layers(self, x: Tensor) -> tuple[Layer, list[Layer | tuple[Layer, Layer]]]:
+        """Stem, then downsampling layers and pairs of a graph block and a feed-forward one: folded, or as they are."""
+        plain = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or exporting()
+        if not plain and x.dtype in (torch.float32, torch.float64):
+            if self._folded is None or not self._folded.snapshot.unchanged():
+                self._folded = _Folded(self)
+            if self._folded.snapshot.unchanged():  # else there are hooks, which want the layers themselves
+                return self._folded.stem, self._folded.layers
+        layers: list[Any] = list(self.backbone)
+        return self.stem, [layer if isinstance(layer, Downsample) else (layer[0], layer[1]) for layer in layers]
 
     def embed(self, x: Tensor) -> Tensor:
         """One vector per spectrogram ``[B, head_width]``, before the last layer; argument as `forward`."""
-        pooled = self.feature_map(x).mean((1, 2))[:, :, None, None]
-        return self.prediction[:4](pooled).flatten(1)
+        x = self.spectrograms(x)
+        layers = self._layers(x)
+        means = [self._nodes(clip, *layers).mean((1, 2)) for clip in self._clips(x)]
+        return torch.cat([self.prediction[:4](mean[:, :, None, None]).flatten(1) for mean in means])
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Class scores ``[B, num_classes]`` of what `embed` gives."""
-        return self.prediction[4](embedding[:, :, None, None]).flatten(1)
+        return torch.cat([self.prediction[4](row[:, :, None, None]).flatten(1) for row in self._clips(embedding)])
+
+    def _clips(self, x: Tensor) -> Sequence[Tensor]:
+        """The whole batch, or, in evaluation on a CPU, its clips.
+
+        Matrix products of other heights round otherwise, and the last bit can decide who the k-th neighbour is: passed
+        alone, a clip has the same scores in any batch. And the maps of one clip fit into the cache.
+        """
+        alone = not self.training and not torch.is_grad_enabled() and x.device.type == "cpu" and not exporting()
+        return [clip.clone() for clip in x.split(1)] if alone and len(x) > 1 else [x]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training or evaluation; what was folded is dropped."""
+        self._folded = None
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_folded": None}
 
     def centroid_spread(self) -> list[float]:
         """How far apart the centroids of each block were in the last training pass, in units of the nodes' spread.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch.nn.functional as F
@@ -22,6 +23,6 @@ def pointwise_norm(x: Tensor, layers: nn.Sequential) -> Tensor:
     return batch_norm(F.linear(x, conv.weight.flatten(1), conv.bias), layers[1])
 
 
-def convolve(x: Tensor, conv: nn.Module) -> Tensor:
+def convolve(x: Tensor, conv: Callable[[Tensor], Tensor]) -> Tensor:
     """A convolution (or a chain of layers of images) of ``[B, H, W, C]``."""
     return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).contiguous()

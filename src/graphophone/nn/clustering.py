@@ -73,7 +73,8 @@ def _pooling_matrix(height: int, width: int, number: int, device: torch.device) 
         return inside / inside.sum(1, keepdim=True)
 
     rows, columns = cells(number)
-    return torch.kron(axis(height, rows), axis(width, columns)).to(device)
+    with torch.inference_mode(False):  # it outlives the mode it was first needed in
+        return torch.kron(axis(height, rows), axis(width, columns)).to(device)
 
 
 def pooled_centroids(x: Tensor, number: int) -> Tensor:

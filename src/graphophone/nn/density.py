@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graphophone.nn.clustering import Clusters, squared_distances
 from graphophone.nn.kmeans import cluster_means
+from graphophone.nn.selection import largest
 
 
 def peak_scores(x: Tensor, neighbours: int = 9) -> Tensor:
@@ -50,12 +51,13 @@ def density_peaks(
 
     Returns:
         Means of the nodes of each cluster ``[B, P, C]``, and indices of the centres nearest to each node
-        ``[B, N, K]``.
+        ``[B, N, K]``, in any order.
     """
     with torch.no_grad():
         number = min(number, pooled.size(1))
         chosen = peak_scores(pooled, neighbours).topk(number).indices
         centres = pooled.gather(1, chosen[..., None].expand(-1, -1, pooled.size(-1)))
-        nearest = squared_distances(x, centres).topk(min(top, number), largest=False).indices
+        squared = squared_distances(x, centres)
+        nearest, assigned = largest(-squared, min(top, number)), squared.argmin(-1)
     with torch.set_grad_enabled(torch.is_grad_enabled() and centroid_grad):
-        return Clusters(cluster_means(x, nearest[..., 0], centres.detach()), nearest)
+        return Clusters(cluster_means(x, assigned, centres.detach()), nearest)

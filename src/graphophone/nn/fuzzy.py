@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from graphophone.nn.clustering import Clusters, squared_distances
+from graphophone.nn.selection import largest
 
 
 def _memberships(squared: Tensor, fuzziness: float) -> Tensor:
@@ -70,7 +71,7 @@ def fuzzy_c_means(
         centroid_grad: Let gradients pass through the last means into the nodes; through memberships they never do.
 
     Returns:
-        Centroids ``[B, P, C]`` and indices ``[B, N, K]``, the largest membership first.
+        Centroids ``[B, P, C]`` and indices ``[B, N, K]``, in any order.
     """
     fixed = x.detach()
     for left in range(iterations, 0, -1):
@@ -78,5 +79,5 @@ def fuzzy_c_means(
         memberships = _memberships(squared, fuzziness)
         if left > 1:
             centroids = fuzzy_centroids(fixed, memberships, fuzziness)
-    nearest = squared.detach().topk(top, largest=False).indices
+    nearest = largest(-squared.detach(), top)
     return Clusters(fuzzy_centroids(x if centroid_grad else fixed, memberships, fuzziness), nearest)

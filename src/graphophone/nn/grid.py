@@ -6,6 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphophone.nn.aggregation import exporting
+from graphophone.nn.selection import largest
+
+_BLOCK = 1 << 20  # scores held at once on a CPU: 4 MB
+
 
 def pool_grid(x: Tensor, reduction: int) -> Tensor:
     """Means of square windows: the candidates for neighbours of a large grid.
@@ -30,6 +35,12 @@ def clamped(k: int, dilation: int, candidates: int) -> tuple[int, int]:
     return k, max(1, min(dilation, candidates // k))
 
 
+def _blocks(rows: int, numbers: int) -> list[slice]:
+    """Slices of rows that hold about `_BLOCK` scores each, of ``numbers`` per row."""
+    step = max(1, _BLOCK // max(1, numbers))
+    return [slice(start, start + step) for start in range(0, rows, step)]
+
+
 @torch.no_grad()
 def grid_neighbours(
     x: Tensor,
@@ -39,12 +50,13 @@ def grid_neighbours(
     dilation: int = 1,
     closeness: Tensor | None = None,
     include_self: bool = True,
+    ordered: bool = True,
 ) -> Tensor:
     """The k candidates nearest to each node: by cosine, and by place if ``closeness`` is given.
 
     The order is that of the distance ``2 - 2 (cos + closeness)``. With a dilation d, of the k d nearest in ascending
     order every d-th is kept, from the first (Han et al., "Vision GNN", 2022). k is lowered to M and d to M // k where
-    there are too few candidates. No gradient passes.
+    there are too few candidates. No gradient passes. On a CPU the scores are held for some of the nodes at a time.
 
     Args:
         x: Nodes ``[B, N, C]``.
@@ -53,20 +65,26 @@ def grid_neighbours(
         dilation: d.
         closeness: Addition to the cosine ``[N, M]``, as `position_closeness` makes it.
         include_self: False: candidate i is never a neighbour of node i; for candidates that are the nodes.
+        ordered: Whether the nearest comes first; False is faster.
 
     Returns:
-        ``[B, N, k]`` int64, nearest first.
+        ``[B, N, k]`` int64.
     """
-    if not include_self and x.size(1) != candidates.size(1):
-        raise ValueError(f"include_self=False needs the nodes as candidates; got {candidates.size(1)} for {x.size(1)}")
-    k, dilation = clamped(k, dilation, candidates.size(1) - (not include_self))
+    batch, n, m = x.size(0), x.size(1), candidates.size(1)  # len(x) would bind an exported network to one batch
+    if not include_self and n != m:
+        raise ValueError(f"include_self=False needs the nodes as candidates; got {m} for {n}")
+    k, dilation = clamped(k, dilation, m - (not include_self))
+    ordered = ordered or dilation > 1
     with torch.autocast(x.device.type, enabled=False):
         nodes = F.normalize(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x, dim=-1)
-        others = nodes if candidates is x else F.normalize(candidates.to(nodes.dtype), dim=-1)
-        if closeness is None:
-            score = nodes @ others.mT
-        else:
-            score = torch.baddbmm(closeness.to(nodes.dtype).expand(len(x), -1, -1), nodes, others.mT)
-    if not include_self:
-        score.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
-    return score.topk(k * dilation).indices[..., ::dilation]
+        others = (nodes if candidates is x else F.normalize(candidates.to(nodes.dtype), dim=-1)).mT
+        found = []
+        for block in _blocks(n, batch * m) if x.device.type == "cpu" and not exporting() else [slice(0, n)]:
+            if closeness is None:
+                scores = nodes[:, block] @ others
+            else:
+                scores = torch.baddbmm(closeness[block].to(nodes.dtype).expand(batch, -1, -1), nodes[:, block], others)
+            if not include_self:
+                scores.diagonal(block.start, dim1=1, dim2=2).fill_(-torch.inf)
+            found.append(largest(scores, k * dilation, ordered=ordered)[..., ::dilation])
+    return found[0] if len(found) == 1 else torch.cat(found, 1)

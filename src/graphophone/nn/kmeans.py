@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from graphophone.nn.clustering import Clusters, squared_distances
+from graphophone.nn.selection import largest
 
 
 def cluster_means(x: Tensor, assigned: Tensor, centroids: Tensor) -> Tensor:
@@ -38,13 +39,13 @@ def k_means(x: Tensor, centroids: Tensor, *, top: int, iterations: int = 1, cent
         centroid_grad: Let the gradient pass through the last means into the nodes.
 
     Returns:
-        Centroids ``[B, P, C]`` and indices ``[B, N, K]``, the nearest first.
+        Centroids ``[B, P, C]`` and indices ``[B, N, K]``, in any order.
     """
     with torch.no_grad():
         for left in range(iterations, 0, -1):
             squared = squared_distances(x, centroids)
             if left > 1:
                 centroids = cluster_means(x, squared.argmin(-1), centroids)
-        nearest = squared.topk(top, largest=False).indices
+        nearest, assigned = largest(-squared, top), squared.argmin(-1)
     with torch.set_grad_enabled(torch.is_grad_enabled() and centroid_grad):
-        return Clusters(cluster_means(x, nearest[..., 0], centroids.detach()), nearest)
+        return Clusters(cluster_means(x, assigned, centroids.detach()), nearest)

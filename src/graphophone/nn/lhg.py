@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from graphophone.nn.aggregation import max_relative
+from graphophone.nn.aggregation import neighbour_max
 from graphophone.nn.channels_last import batch_norm, pointwise_norm
 from graphophone.nn.clustering import Clusters, Init, centroid_spread, pooled_centroids, sampled_centroids
 from graphophone.nn.density import density_peaks
@@ -20,7 +20,7 @@ from graphophone.nn.kmeans import k_means
 Kernel = Literal["both", "local", "higher"]
 Cluster = Literal["fcm", "kmeans", "density"]
 
-_GROUPS = 4
+GROUPS = 4
 _DENSITY_NODES = 512  # candidates for centres, above which a grid is pooled for the density peaks
 
 
@@ -144,11 +144,11 @@ class GraphConv(nn.Module):
 
     def __init__(self, channels: int, branches: int) -> None:
         super().__init__()
-        if channels % _GROUPS:
-            raise ValueError(f"{channels} channels: give a multiple of {_GROUPS}")
+        if channels % GROUPS:
+            raise ValueError(f"{channels} channels: give a multiple of {GROUPS}")
         wide = (branches + 1) * channels
         self.gconv = nn.Module()
-        self.gconv.nn = nn.Sequential(nn.Conv2d(wide, wide, 1, groups=_GROUPS), nn.BatchNorm1d(wide), nn.GELU())
+        self.gconv.nn = nn.Sequential(nn.Conv2d(wide, wide, 1, groups=GROUPS), nn.BatchNorm1d(wide), nn.GELU())
 
     def forward(self, parts: list[Tensor]) -> Tensor:
         """Interleave per channel (x_0, a_0, b_0, x_1, ...), so that a group sees whole triples; convolve; GELU.
@@ -158,11 +158,11 @@ class GraphConv(nn.Module):
         layers: Any = self.gconv.nn
         conv, norm = layers[0], layers[1]
         batch, n, channels = parts[0].shape
-        ways, quarter = len(parts), channels // _GROUPS
-        joined = torch.stack([part.reshape(batch * n, _GROUPS, quarter) for part in parts], dim=2)
-        weight = conv.weight.view(_GROUPS, ways * quarter, quarter, ways).transpose(2, 3).flatten(2)
+        ways, quarter = len(parts), channels // GROUPS
+        joined = torch.stack([part.reshape(batch * n, GROUPS, quarter) for part in parts], dim=2)
+        weight = conv.weight.view(GROUPS, ways * quarter, quarter, ways).transpose(2, 3).flatten(2)
         groups = joined.flatten(2).transpose(0, 1)
-        mixed = torch.baddbmm(conv.bias.view(_GROUPS, 1, -1).to(groups.dtype), groups, weight.mT.to(groups.dtype))
+        mixed = torch.baddbmm(conv.bias.view(GROUPS, 1, -1).to(groups.dtype), groups, weight.mT.to(groups.dtype))
         return F.gelu(batch_norm(mixed.transpose(0, 1).reshape(batch, n, -1), norm))
 
 
@@ -234,8 +234,13 @@ class LHGBlock(nn.Module):
             )
         self.drop_path = DropPath(drop_path)
 
-    def terms(self, z: Tensor, closeness: Tensor | None = None) -> list[Tensor]:
-        """What the grouped layer reads of ``z`` ``[B, H, W, C]``: nodes, and a, or b, or both ``[B, N, C]``."""
+    def maxima(self, z: Tensor, closeness: Tensor | None = None) -> list[Tensor]:
+        """Nodes, the maxima of their neighbours, the maxima of their centroids, as the kernel has them ``[B, N, C]``.
+
+        Args:
+            z: Nodes ``[B, H, W, C]``.
+            closeness: ``[N, M]``, as for `graphophone.nn.grid.grid_neighbours`.
+        """
         nodes = z.flatten(1, 2)
         found = [nodes]
         if self.kernel != "higher":
@@ -247,12 +252,18 @@ class LHGBlock(nn.Module):
                 dilation=self.dilation,
                 closeness=closeness,
                 include_self=self.include_self or self.reduction > 1,
+                ordered=False,
             )
-            found.append(max_relative(nodes, candidates, index))
+            found.append(neighbour_max(candidates, index))
         if self.clustering is not None:
             centroids, nearest = self.clustering(z)
-            found.append(max_relative(nodes, centroids.to(nodes.dtype), nearest))
+            found.append(neighbour_max(centroids.to(nodes.dtype), nearest))
         return found
+
+    def terms(self, z: Tensor, closeness: Tensor | None = None) -> list[Tensor]:
+        """What the grouped layer reads: nodes, and a, or b, or both ``[B, N, C]``; arguments as `maxima`."""
+        nodes, *highest = self.maxima(z, closeness)
+        return [nodes, *(part - nodes for part in highest)]
 
     def forward(self, x: Tensor, closeness: Tensor | None = None) -> Tensor:
         """``[B, H, W, C]`` to the same shape."""

@@ -102,7 +102,8 @@ class PositionCloseness(nn.Module):
     def forward(self, height: int, width: int, device: torch.device) -> Tensor | None:
         """``[N, M]`` on ``device``, or None."""
         if self._grid != (height, width) or (self.table is not None and self.table.device != device):
-            table = position_closeness(self.kind, self.dims, height, width, self.reduction)
+            with torch.inference_mode(False), torch.no_grad():  # it outlives the mode it was first needed in
+                table = position_closeness(self.kind, self.dims, height, width, self.reduction)
             self.table = None if table is None else table.to(device)
             self._grid = (height, width)
         return self.table
