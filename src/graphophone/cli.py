@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from graphophone.corpora.base import Corpus
     from graphophone.features import FeatureSet
 
+PROBLEMS_SHOWN = 200  # lines: a copy of AudioSet lacks hundreds of thousands of recordings
 OK, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 
 EXIT_CODES = """\
@@ -727,11 +728,13 @@ def _show_run(run: Any) -> None:
 
 def _show_problems(problems: Sequence[Any]) -> int:
     """List what was left out, on standard error; the exit code that goes with it."""
-    for problem in problems:
+    for problem in problems[:PROBLEMS_SHOWN]:
         row = f" (row {problem.row})" if problem.row is not None else ""
         colour = "red" if problem.severity == "error" else "yellow"
         err.print(f"[{colour}]{problem.severity}[/{colour}] ", end="")
         err.print(f"{problem.item}{row}: {problem.reason}", markup=False, highlight=False, soft_wrap=True)
+    if len(problems) > PROBLEMS_SHOWN:
+        err.print(f"... and {len(problems) - PROBLEMS_SHOWN:,} more", highlight=False)
     errors = sum(problem.severity == "error" for problem in problems)
     if errors:
         err.print(f"{errors} item{'s' if errors > 1 else ''} left out")
