@@ -195,9 +195,7 @@ def test_a_validation_part_is_held_out_of_training_and_covers_every_tag(tmp_path
 
 
 @pytest.mark.slow
-def test_two_million_segments_take_a_minute_and_three_gigabytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_million_segments_take_a_minute_and_two_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, _ = synthetic(tmp_path, {"balanced_train": 22_000, "unbalanced_train": 2_000_000, "eval": 20_000}, share=0)
     videos = [
         line[:11]
@@ -212,11 +210,11 @@ def test_two_million_segments_take_a_minute_and_three_gigabytes(
     )
     begin = time.process_time()
     found = load(root, train="full")
-    assert time.process_time() - begin < 120
+    assert time.process_time() - begin < 60
     assert len(found) == len(there)
     assert len(found.problems) == len(videos) - len(there) + 1
     begin = time.process_time()
     (split,) = create_protocol("official").splits(found)
     assert time.process_time() - begin < 60
     assert found.memberships[split.validation].sum(axis=0).min() >= 1
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 6e6, "kilobytes"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 3e6, "kilobytes, with the tables made here"
