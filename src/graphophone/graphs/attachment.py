@@ -68,6 +68,7 @@ def min_random_edges(true: int, pseudo: int, p: float, *, exact: bool = True) ->
         >>> min_random_edges(27, 26, 0.9, exact=False)
         4
     """
+    require(pseudo >= 0, f"pseudo is {pseudo}; give at least 0")
     require(true >= 1, f"true is {true}: no number of edges reaches a true label; give at least 1")
     require(0 <= p <= 1, f"p is {p}; give a probability, between 0 and 1")
     low, high = 0, pseudo + 1

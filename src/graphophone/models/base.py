@@ -119,11 +119,12 @@ class PretrainedModel(
     registry.
 
     Attributes:
-        reads: What the network is given: a ``"graph"`` of nodes and edges, or a ``"spectrogram"``.
+        reads: What the network is given: a ``"graph"`` of nodes and edges, a ``"spectrogram"``, or a graph whose
+            ``"nodes"`` are recordings, each of which gets an answer.
     """
 
     model_name: ClassVar[str] = ""
-    reads: ClassVar[Literal["graph", "spectrogram"]] = "graph"
+    reads: ClassVar[Literal["graph", "spectrogram", "nodes"]] = "graph"
 
     @property
     def config(self) -> dict[str, Any]:

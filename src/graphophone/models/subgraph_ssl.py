@@ -24,18 +24,18 @@ parameters, the heads 1,028, 42,405 and 257 (the paper counts 212K to 272K, whic
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from graphophone.models.base import ModelError, PretrainedModel
-from graphophone.nn.convolution import GINConv
 from graphophone.nn.graphmix import GraphMix, Mix
 from graphophone.nn.self_supervision import SelfSupervision, entropy
-from graphophone.nn.signed import Negative, PlainGINConv, SignedGATConv, SignedGCNConv, signed_norm
+from graphophone.nn.signed import Negative, SignedGATConv, SignedGCNConv, SignedGINConv, signed_norm
 
 Backbone = Literal["gcn", "gat", "gin", "graphmix", "mlp"]
 Reduction = Literal["mean", "sum"]
@@ -73,10 +73,11 @@ class SubgraphSSL(PretrainedModel):
 
     Shapes:
         x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> logits ``[N, C]``. ``x`` may be sparse
-        (COO) for all backbones but GIN.
+        (COO).
     """
 
     model_name = "subgraph_ssl"
+    reads: ClassVar[Literal["graph", "spectrogram", "nodes"]] = "nodes"
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class SubgraphSSL(PretrainedModel):
         heads: int = 8,
         output_heads: int = 1,
         attention_dropout: float = 0.0,
-        mixing: Mapping[str, float] | None = None,
+        mixing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if backbone not in get_args(Backbone):
@@ -132,7 +133,7 @@ class SubgraphSSL(PretrainedModel):
         self.attention_dropout = attention_dropout
         self.mixing = GraphMix(**(mixing or {})) if backbone == "graphmix" else None
         widths = [in_channels] + [hidden_channels] * num_layers
-        self.layers = nn.ModuleList(self._layer(*pair) for pair in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(self._layer(*pair) for pair in itertools.pairwise(widths))
         self.classifier = self._head(hidden_channels, num_classes)
         self.ssl = (
             SelfSupervision(
@@ -155,7 +156,7 @@ class SubgraphSSL(PretrainedModel):
         if self.backbone == "gat":
             return SignedGATConv(wide, out // self.heads, heads=self.heads, dropout=self.attention_dropout)
         if self.backbone == "gin":
-            return GINConv(wide, out)
+            return SignedGINConv(wide, out)
         return self._head(wide, out)
 
     def _head(self, wide: int, out: int) -> nn.Module:
@@ -164,7 +165,7 @@ class SubgraphSSL(PretrainedModel):
             dropout = self.attention_dropout
             return SignedGATConv(wide, out, heads=self.output_heads, concat=False, dropout=dropout)
         if self.backbone == "gin":
-            return PlainGINConv(wide, out, hidden_channels=wide)
+            return SignedGINConv(wide, out, hidden_channels=wide, bounded=False)
         if self.backbone == "mlp":
             return NodeLinear(wide, out)
         negative: Negative = "separate" if self.negative == "separate" else "subtract"
@@ -176,7 +177,7 @@ class SubgraphSSL(PretrainedModel):
             kept = edge_weight > 0
             edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
         if self.backbone in ("gcn", "graphmix"):
-            dtype = self.layers[0].conv.lin.weight.dtype
+            dtype = next(self.classifier.parameters()).dtype
             return signed_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
         return edge_index, edge_weight
 

@@ -50,11 +50,12 @@ def add_noise(x: Tensor, variance: float = 0.1, *, generator: Generator | None =
     """Add Gaussian noise to every feature of every node (equation 4).
 
     Args:
-        x: Node features ``[N, dims]``.
+        x: Node features ``[N, dims]``; sparse ones come back dense.
         variance: Of the noise (the paper's epsilon, whose value it does not give), on the scale of the features.
         generator: What draws it.
     """
-    noise = torch.empty_like(x.to_dense()).normal_(generator=generator)
+    x = x.to_dense()
+    noise = torch.empty_like(x).normal_(generator=generator)
     every = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
     return Corruption(x + variance**0.5 * noise if variance else x, every, noise.new_full(every.shape, variance == 0))
 

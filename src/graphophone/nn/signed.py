@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv
 from torch_geometric.utils import add_remaining_self_loops
@@ -171,18 +172,35 @@ class SignedGATConv(GATConv):
         return alpha if edge_attr is None else alpha * edge_attr.view(-1, 1)
 
 
-class PlainGINConv(GINConv):
-    """Graph isomorphism convolution whose result is not bounded: linear - normalisation - ReLU - linear.
+class SignedGINConv(GINConv):
+    r"""Graph isomorphism convolution (Xu et al. 2019) over signed edges; see `graphophone.nn.convolution.GINConv`.
 
-    For the last layer of a network, whose outputs may be negative; otherwise as `graphophone.nn.GINConv`.
+    The first linear layer of the perceptron commutes with the sum over neighbours and comes first: sums are of narrow
+    rows, and features may be sparse.
 
     Args:
         in_channels: Width of the node states.
         out_channels: Width of the result.
-        hidden_channels: Width of the hidden layer.
+        hidden_channels: Width of the hidden layer; None: that of the result.
+        bounded: End in batch normalisation and ReLU; False for the last layer of a network, whose results may be of
+            any sign.
+
+    Shapes:
+        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> ``[N, out_channels]``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int) -> None:
-        super().__init__(in_channels, hidden_channels)
-        del self.mlp[4:]
-        self.mlp[3] = nn.Linear(hidden_channels, out_channels)
+    def __init__(
+        self, in_channels: int, out_channels: int, *, hidden_channels: int | None = None, bounded: bool = True
+    ) -> None:
+        super().__init__(in_channels, hidden_channels or out_channels)
+        self.mlp[3] = nn.Linear(hidden_channels or out_channels, out_channels)
+        if bounded:
+            self.mlp[4] = nn.BatchNorm1d(out_channels)
+        else:
+            del self.mlp[4:]
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        """Convolve."""
+        first = self.mlp[0]
+        h = self.aggregate(F.linear(x, first.weight), edge_index, edge_weight) + first.bias
+        return self.mlp[1:](h)

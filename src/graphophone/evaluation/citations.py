@@ -1,0 +1,303 @@
+r"""The self-supervised tasks on citation graphs: Table III of Shirian et al. (IEEE JSTSP, 2022).
+
+    python -m graphophone.evaluation.citations FOLDER --graph Cora --seeds 0 1 2
+
+`FOLDER` has the files of Planetoid (Yang, Cohen, Salakhutdinov 2016) as `torch_geometric.datasets.Planetoid` keeps
+them: `Cora/raw/ind.cora.*`, `CiteSeer/raw/ind.citeseer.*`, `PubMed/raw/ind.pubmed.*`. The split is the public one: 20
+labels of each class, 500 validation nodes, 1,000 test nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickletools
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch_geometric.data import Data
+from torch_geometric.io import read_planetoid_data
+
+from graphophone.errors import GraphophoneError
+from graphophone.evaluation.statistics import interval
+from graphophone.models.subgraph_ssl import SubgraphSSL
+from graphophone.registry import did_you_mean
+from graphophone.tasks.transductive import TransductiveTraining, fit_transductive
+
+GRAPHS = ("Cora", "CiteSeer", "PubMed")
+TASKS = ("none", "denoise", "completion", "shuffle")
+
+# What the published files are made of. They are pickles, and a pickle can name any function.
+_ALLOWED = {
+    "__builtin__ list",
+    "collections defaultdict",
+    "numpy dtype",
+    "numpy ndarray",
+    "numpy.core.multiarray _reconstruct",
+    "scipy.sparse.csr csr_matrix",
+}
+_FILES = ("x", "tx", "allx", "y", "ty", "ally", "graph")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of Table III, as its own paper sets it.
+
+    Attributes:
+        model: Arguments of `SubgraphSSL`.
+        training: How it is trained.
+        changes: Arguments of `SubgraphSSL` that are others on one graph, by its name.
+    """
+
+    model: dict[str, Any]
+    training: TransductiveTraining
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_GCN = {"hidden_channels": 16, "dropout": 0.5, "head_dropout": 0.5}
+_GAT = {"hidden_channels": 64, "heads": 8, "dropout": 0.6, "head_dropout": 0.6, "attention_dropout": 0.6}
+
+NETWORKS = {
+    "gcn": Network(_GCN, TransductiveTraining(decay_heads=False)),
+    "gat": Network(
+        _GAT,
+        TransductiveTraining(epochs=1000, patience=100, learning_rate=0.005),
+        {"PubMed": {"output_heads": 8}},
+    ),
+    "gin": Network(_GCN, TransductiveTraining()),
+    "graphmix": Network(_GCN, TransductiveTraining(epochs=1000, patience=200)),
+}
+
+PUBLISHED: dict[tuple[str, str, str], tuple[float, float]] = {
+    (graph, network, task): (mean, spread)
+    for network, rows in {
+        "gcn": {
+            "Cora": ((80.9, 0.6), (81.1, 0.8), (81.6, 0.8), (81.6, 0.6)),
+            "CiteSeer": ((70.7, 0.6), (71.1, 0.8), (71.6, 0.6), (70.1, 1.1)),
+            "PubMed": ((79.1, 0.5), (78.4, 0.8), (79.2, 0.7), (78.4, 0.6)),
+        },
+        "gat": {
+            "Cora": ((83.1, 0.5), (84.2, 1.0), (84.2, 0.4), (83.2, 0.9)),
+            "CiteSeer": ((72.1, 0.6), (73.1, 0.5), (72.8, 1.1), (72.6, 0.7)),
+            "PubMed": ((77.5, 0.4), (78.2, 0.5), (78.0, 0.5), (77.7, 0.4)),
+        },
+        "gin": {
+            "Cora": ((77.2, 0.5), (78.9, 0.8), (78.8, 0.6), (78.6, 1.1)),
+            "CiteSeer": ((68.1, 0.7), (69.1, 1.4), (69.8, 1.2), (69.3, 0.8)),
+            "PubMed": ((77.0, 0.4), (77.2, 0.3), (77.7, 0.3), (77.3, 0.4)),
+        },
+        "graphmix": {
+            "Cora": ((83.8, 0.8), (84.4, 0.7), (84.4, 0.7), (84.2, 0.4)),
+            "CiteSeer": ((74.3, 0.7), (75.2, 0.5), (74.3, 0.7), (74.4, 0.6)),
+            "PubMed": ((80.6, 0.6), (81.4, 0.4), (81.2, 0.3), (81.9, 0.3)),
+        },
+    }.items()
+    for graph, cells in rows.items()
+    for task, (mean, spread) in zip(TASKS, cells, strict=True)
+}
+"""Accuracy in percent and its standard deviation, by graph, network and task."""
+
+
+def load_citations(root: str | Path, graph: str) -> Data:
+    """A citation graph with the public split and row-normalised features, read from the published files.
+
+    The files are pickles. Before they are opened, it is made sure that they name nothing but arrays, sparse matrices,
+    lists and dictionaries.
+
+    Args:
+        root: Folder with ``Cora/raw/ind.cora.x`` and so on.
+        graph: `"Cora"`, `"CiteSeer"` or `"PubMed"`.
+
+    Returns:
+        `Data` with sparse `x` (COO), `edge_index`, `y`, `train_mask`, `val_mask`, `test_mask`.
+
+    Raises:
+        GraphophoneError: If there is no such graph, a file is missing, or one could do more than hold data.
+    """
+    if graph not in GRAPHS:
+        raise GraphophoneError(
+            f"unknown citation graph {graph!r}.{did_you_mean(graph, GRAPHS)} Available: {', '.join(GRAPHS)}"
+        )
+    folder = Path(root) / graph / "raw"
+    for name in (*_FILES, "test.index"):
+        path = folder / f"ind.{graph.lower()}.{name}"
+        if not path.is_file():
+            raise GraphophoneError(f"{path}: not found; fetch the Planetoid files, or let PyG's Planetoid do so")
+        if name != "test.index":
+            _refuse_code(path)
+    data = read_planetoid_data(str(folder), graph.lower())
+    data.x = (data.x / data.x.sum(dim=1, keepdim=True).clamp(min=1.0)).to_sparse()
+    return data
+
+
+def _refuse_code(path: Path) -> None:
+    """Raise unless a pickle is made of data alone."""
+    try:
+        named = [
+            str(argument) if code.name == "GLOBAL" else code.name
+            for code, argument, _ in pickletools.genops(path.read_bytes())
+            if code.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID")
+        ]
+    except (ValueError, UnicodeDecodeError) as error:
+        raise GraphophoneError(f"{path}: damaged ({error}); fetch it again") from error
+    other = sorted(set(named) - _ALLOWED)
+    if other:
+        raise GraphophoneError(f"{path}: names {other[0]!r}, which no Planetoid file does; it was not opened")
+
+
+def run_citation(
+    data: Data, graph: str, network: str, task: str, seed: int, *, training: TransductiveTraining | None = None
+) -> dict[str, Any]:
+    """Train one network with one task on one graph once.
+
+    Args:
+        data: As `load_citations` returns it.
+        graph: Its name.
+        network: `"gcn"`, `"gat"`, `"gin"` or `"graphmix"`.
+        task: `"none"`, `"denoise"`, `"completion"`, `"shuffle"`, or several of them joined by `+`.
+        seed: Of initial weights, dropout and corruptions.
+        training: In place of the network's own.
+
+    Returns:
+        `graph`, `network`, `task`, `seed`, `test_accuracy` and `validation_accuracy` (fractions), `step`, `steps`.
+    """
+    if network not in NETWORKS:
+        raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
+    chosen = NETWORKS[network]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = SubgraphSSL(
+            in_channels=data.x.shape[1],
+            num_classes=int(data.y.max()) + 1,
+            backbone=network,  # type: ignore[arg-type]
+            num_layers=1,
+            tasks=() if task == "none" else task.split("+"),
+            entropy_weight=0.0,
+            **{**chosen.model, **chosen.changes.get(graph, {})},
+        )
+    result = fit_transductive(model, data, training or chosen.training, seed=seed)
+    return {
+        "graph": graph,
+        "network": network,
+        "task": task,
+        "seed": seed,
+        "test_accuracy": result.test_accuracy,
+        "validation_accuracy": result.validation_accuracy,
+        "step": result.step,
+        "steps": result.steps,
+    }
+
+
+def citation_runs(
+    root: str | Path,
+    *,
+    graphs: Sequence[str] = ("Cora", "CiteSeer"),
+    networks: Sequence[str] = tuple(NETWORKS),
+    tasks: Sequence[str] = TASKS,
+    seeds: Iterable[int] = range(10),
+    epochs: int | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> pd.DataFrame:
+    """Train every network with every task on every graph, once for each seed.
+
+    Args:
+        root: See `load_citations`.
+        graphs: Names of graphs.
+        networks: Names of networks.
+        tasks: Names of tasks; see `run_citation`.
+        seeds: Seeds.
+        epochs: In place of each network's own number of steps.
+        report: Called with every row as it comes.
+
+    Returns:
+        One row per training, as `run_citation` returns it.
+    """
+    rows, seeds = [], list(seeds)
+    for graph in graphs:
+        data = load_citations(root, graph)
+        for network in networks:
+            for task in tasks:
+                for seed in seeds:
+                    training = None
+                    if epochs is not None and network in NETWORKS:
+                        training = replace(NETWORKS[network].training, epochs=epochs)
+                    rows.append(run_citation(data, graph, network, task, seed, training=training))
+                    if report is not None:
+                        report(rows[-1])
+    return pd.DataFrame(rows)
+
+
+def citation_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies in percent beside those of Table III.
+
+    Args:
+        runs: As `citation_runs` returns it.
+
+    Returns:
+        One row per graph, network and task: `accuracy`, `sd`, `low`, `high` (95 % interval of the mean over seeds),
+        `n`, and `published`, `published_sd` where the table has them.
+    """
+    rows = []
+    for key, group in runs.groupby(["graph", "network", "task"], sort=False):
+        graph, network, task = (str(part) for part in key)
+        estimate = interval(100 * group["test_accuracy"])
+        mean, spread = PUBLISHED.get((graph, network, task), (None, None))
+        rows.append(
+            {
+                "graph": graph,
+                "network": network,
+                "task": task,
+                "accuracy": estimate.mean,
+                "sd": estimate.sd,
+                "low": estimate.low,
+                "high": estimate.high,
+                "n": estimate.n,
+                "published": mean,
+                "published_sd": spread,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, and write every run to a CSV file if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m graphophone.evaluation.citations", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("root", type=Path, help="folder with the Planetoid files")
+    parser.add_argument("--graph", nargs="+", default=["Cora", "CiteSeer"], choices=GRAPHS)
+    parser.add_argument("--network", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    parser.add_argument("--task", nargs="+", default=list(TASKS), help="none, or tasks joined by +")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
+    parser.add_argument("--epochs", type=int, help="in place of each network's own")
+    parser.add_argument("--csv", type=Path, help="where to write every run")
+    options = parser.parse_args(arguments)
+
+    def report(row: dict[str, Any]) -> None:
+        name = f"{row['graph']} {row['network']} {row['task']} seed {row['seed']}"
+        print(f"{name}: {100 * row['test_accuracy']:.1f} at step {row['step']} of {row['steps']}", file=sys.stderr)
+
+    try:
+        runs = citation_runs(
+            options.root,
+            graphs=options.graph,
+            networks=options.network,
+            tasks=options.task,
+            seeds=options.seeds,
+            epochs=options.epochs,
+            report=report,
+        )
+    except GraphophoneError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.csv is not None:
+        runs.to_csv(options.csv, index=False)
+    print(citation_table(runs).to_string(index=False, float_format=lambda value: f"{value:.1f}"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

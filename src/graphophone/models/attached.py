@@ -1,0 +1,179 @@
+"""Answers for new recordings from a network of nodes: pseudo-labels of a pool, and copies of a reference graph.
+
+For any network that turns ``(x, edge_index, edge_weight)`` into node logits ``[N, C]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from graphophone.graphs.attachment import Attachment, attach, draw_reference
+from graphophone.graphs.subgraphs import SubgraphSampler
+from graphophone.models.base import ModelError
+
+# Nodes of one call of the network: those of about 300 subgraphs.
+NODES = 16384
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """What a network takes unlabelled nodes of a pool for.
+
+    Attributes:
+        labels: Most likely class of each node; -1 where the pool has a true label. ``[pool]`` int64
+        confidence: Its probability; 0 where the pool has a true label. ``[pool]``
+    """
+
+    labels: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True)
+class AttachedPrediction:
+    """Class probabilities of new recordings.
+
+    Attributes:
+        probabilities: Mean over the draws ``[clips, C]``.
+        spread: Their standard deviation over draws (divisor: number of draws - 1; 0 for one draw) ``[clips, C]``.
+        states: Node states before the heads, mean over the draws, where they were asked for ``[clips, dims]``.
+    """
+
+    probabilities: Tensor
+    spread: Tensor
+    states: Tensor | None = None
+
+
+@torch.no_grad()
+def pseudo_label(model: nn.Module, sampler: SubgraphSampler, *, epoch: int = 0) -> PseudoLabels:
+    """Classify all unlabelled nodes of a pool, each in a sampled subgraph, once.
+
+    Args:
+        model: The network; used in evaluation mode and given back in the mode it had.
+        sampler: Draws the subgraphs.
+        epoch: Which of its epochs: give one that no training has seen, or any.
+    """
+    labels = torch.full_like(sampler.labels, -1)
+    confidence = torch.zeros(len(labels), dtype=torch.float32, device=labels.device)
+    with _evaluation(model):
+        for batch in sampler.epoch(epoch):
+            free = batch.y < 0
+            p = model(batch.x, batch.edge_index, batch.edge_weight)[free].float().softmax(dim=1)
+            highest = p.max(dim=1)
+            labels[batch.node[free]] = highest.indices
+            confidence[batch.node[free]] = highest.values
+    return PseudoLabels(labels, confidence)
+
+
+def draw_references(
+    sampler: SubgraphSampler,
+    pseudo: Tensor,
+    *,
+    draws: int = 10,
+    size: int | None = None,
+    true_share: float | None = None,
+    seed: int = 0,
+) -> list[Data]:
+    """Reference graphs drawn from the pool of a sampler by its rules.
+
+    Args:
+        sampler: Its pool, and the rules of its edges.
+        pseudo: Predicted labels of the pool ``[pool]``; see `pseudo_label`.
+        draws: R, number of graphs.
+        size: Nodes of each; None: as a training subgraph has.
+        true_share: See `graphophone.graphs.attachment.draw_reference`.
+        seed: What they are drawn from.
+    """
+    wanted = sampler.per_class * sampler.num_classes + sampler.unlabelled if size is None else size
+    return [
+        draw_reference(
+            sampler.x,
+            sampler.labels,
+            pseudo,
+            size=wanted,
+            num_classes=sampler.num_classes,
+            true_share=true_share,
+            positives=sampler.positives,
+            k=sampler.k,
+            far=sampler.far,
+            seed=seed,
+            draw=draw,
+        )
+        for draw in range(draws)
+    ]
+
+
+@torch.no_grad()
+def predict_attached(
+    model: nn.Module,
+    references: Sequence[Data],
+    x: Tensor,
+    ids: Sequence[str],
+    *,
+    edges: int = 4,
+    how: Attachment = "random",
+    seed: int = 0,
+    states: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+) -> AttachedPrediction:
+    """Class probabilities of new recordings, each attached to copies of reference graphs of its own.
+
+    The answer for a recording follows from its features and its id; other recordings do not change it.
+
+    Args:
+        model: The network; used in evaluation mode and given back in the mode it had.
+        references: One graph per draw; see `draw_references`.
+        x: Features of the recordings, standardised as the references are ``[clips, dims]``.
+        ids: Their names ``[clips]``.
+        edges: T, edges of each.
+        how: See `graphophone.graphs.attachment.attach`.
+        seed: See `graphophone.graphs.attachment.attach`.
+        states: Node states from ``(x, edge_index, edge_weight)``, such as ``model.embed``; None: not asked for.
+
+    Raises:
+        ModelError: If there is no reference graph.
+    """
+    if not references:
+        raise ModelError("there is no reference graph to attach recordings to; draw at least one")
+    step = max(1, NODES // (max(len(reference.x) for reference in references) + 1))
+    total = squares = held = None
+    with _evaluation(model):
+        for draw, reference in enumerate(references):
+            p, h = [], []
+            for begin in range(0, len(x), step):
+                part = slice(begin, begin + step)
+                graph = attach(reference, x[part], ids[part], edges=edges, how=how, seed=seed, draw=draw)
+                nodes = (graph.x, graph.edge_index, graph.edge_weight)
+                p.append(model(*nodes)[graph.clip].double().softmax(dim=1))
+                if states is not None:
+                    h.append(states(*nodes)[graph.clip].double())
+            now = torch.cat(p) if p else x.new_zeros(0, 0, dtype=torch.float64)
+            total = now if total is None else total + now
+            squares = now**2 if squares is None else squares + now**2
+            if h:
+                held = torch.cat(h) if held is None else held + torch.cat(h)
+    assert total is not None  # noqa: S101 - there is a reference
+    assert squares is not None  # noqa: S101 - as above
+    draws = len(references)
+    mean = total / draws
+    spread = ((squares - draws * mean**2).clamp(min=0) / max(draws - 1, 1)).sqrt()
+    if draws == 1:
+        spread = torch.zeros_like(mean)
+    return AttachedPrediction(mean.float(), spread.float(), None if held is None else (held / draws).float())
+
+
+class _evaluation:  # noqa: N801 - a context manager, read as a word
+    """The network in evaluation mode, in the block under it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.training = model.training
+
+    def __enter__(self) -> None:
+        self.model.eval()
+
+    def __exit__(self, *error: object) -> None:
+        self.model.train(self.training)

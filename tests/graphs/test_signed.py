@@ -1,0 +1,183 @@
+"""Signed graphs: the rules by brute force, their laws, and that neither blocks nor company change them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from graphophone.graphs import GraphError
+from graphophone.graphs.signed import signed_edges
+
+N_CLASSES = 3
+
+
+def dense(edge_index: Tensor, weight: Tensor, nodes: int) -> Tensor:
+    matrix = torch.zeros(nodes, nodes)
+    matrix[edge_index[1], edge_index[0]] = weight
+    return matrix
+
+
+def brute_force(x: Tensor, labels: Tensor, positives: int, k: int | None, far: str) -> Tensor:
+    """The rules, node by node."""
+    rows = x.double()
+    distance = np.float32((rows[:, None] - rows[None]).square().sum(2).sqrt().numpy()).astype(np.float64)
+    nodes = len(x)
+    plus, minus = set(), set()
+    for i in range(nodes):
+        others = [j for j in range(nodes) if j != i]
+        if labels[i] >= 0:
+            candidates = sorted((j for j in others if labels[j] >= 0), key=lambda j: (distance[i, j], j))
+            mates = [j for j in candidates[:k] if labels[j] == labels[i]]
+            foes = [j for j in candidates if far == "any" or labels[j] != labels[i]]
+        else:
+            mates = sorted(others, key=lambda j: (distance[i, j], j))
+            foes = others
+        plus |= {(min(i, j), max(i, j)) for j in mates[:positives]}
+        if foes:
+            j = min(foes, key=lambda j: (-distance[i, j], j))
+            minus.add((min(i, j), max(i, j)))
+    matrix = torch.zeros(nodes, nodes)
+    for pairs, value in ((minus, -1.0), (plus, 1.0)):
+        for i, j in pairs:
+            matrix[i, j] = matrix[j, i] = value
+    return matrix
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """Nodes with labels or without, some of them on a coarse grid, where nearly all distances tie."""
+    nodes = draw(st.integers(1, 24))
+    seed = draw(st.integers(0, 2**20))
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(nodes, 3, generator=generator)
+    if draw(st.booleans()):
+        x = x.round()
+    return x, torch.randint(-1, N_CLASSES, (nodes,), generator=generator)
+
+
+@given(pools(), st.integers(1, 3), st.sampled_from([None, 1, 4]), st.sampled_from(["any", "other_class"]))
+def test_equals_the_rules_node_by_node(pool: tuple[Tensor, Tensor], positives: int, k: int | None, far: str) -> None:
+    x, labels = pool
+    found = dense(*signed_edges(x, labels, positives=positives, k=k, far=far), len(x))
+    assert torch.equal(found, brute_force(x, labels, positives, k, far))
+
+
+@given(pools())
+def test_laws(pool: tuple[Tensor, Tensor]) -> None:
+    x, labels = pool
+    edge_index, weight = signed_edges(x, labels)
+    matrix = dense(edge_index, weight, len(x))
+    assert torch.equal(matrix, matrix.T)
+    assert not matrix.diagonal().any()
+    assert set(matrix.unique().tolist()) <= {-1.0, 0.0, 1.0}
+    code = edge_index[1] * len(x) + edge_index[0]
+    assert bool((code.diff() > 0).all())  # sorted by target, then source, each once
+    same = (labels[:, None] == labels) & (labels >= 0)
+    for node in (labels >= 0).nonzero()[:, 0].tolist():
+        mates = int(same[node].sum()) - 1
+        assert int(((matrix[node] > 0) & same[node]).sum()) >= min(2, mates)
+    both = (labels[:, None] >= 0) & (labels >= 0)
+    assert not ((matrix > 0) & both & ~same).any()
+    # A labelled node needs another labelled one; an unlabelled node is content with any.
+    if len(x) > 1 and int((labels >= 0).sum()) != 1:
+        assert bool((matrix != 0).any(dim=1).all())
+
+
+@given(st.integers(0, 2**20))
+def test_rotation_and_translation_change_nothing(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(20, 5, generator=generator, dtype=torch.float64)
+    labels = torch.randint(-1, N_CLASSES, (20,), generator=generator)
+    turn = torch.linalg.qr(torch.randn(5, 5, generator=generator, dtype=torch.float64)).Q
+    for one, other in zip(signed_edges(x, labels), signed_edges(x @ turn + 3.0, labels), strict=True):
+        assert torch.equal(one, other)
+
+
+@given(st.lists(pools(), min_size=1, max_size=6), st.sampled_from([1, 50, 4096]))
+def test_company_and_blocks_change_nothing(graphs: list[tuple[Tensor, Tensor]], block: int) -> None:
+    sizes = torch.tensor([0, *(len(x) for x, _ in graphs)]).cumsum(0)
+    x, labels = torch.cat([x for x, _ in graphs]), torch.cat([y for _, y in graphs])
+    together = dense(*signed_edges(x, labels, ptr=sizes, block=block), len(x))
+    alone = torch.block_diag(*(dense(*signed_edges(*graph), len(graph[0])) for graph in graphs))
+    assert torch.equal(together, alone)
+
+
+def test_three_points_on_a_line() -> None:
+    x = torch.tensor([[0.0], [1.0], [5.0]])
+    free = dense(*signed_edges(x, torch.full((3,), -1), positives=1), 3)
+    # 0 and 1 choose each other, 2 chooses 1 and is farthest from 0; 1 is also farthest from 2, which loses to +1.
+    assert free.tolist() == [[0, 1, -1], [1, 0, 1], [-1, 1, 0]]
+    known = dense(*signed_edges(x, torch.tensor([0, 1, 0]), positives=1), 3)
+    assert known.tolist() == [[0, 0, 1], [0, 0, -1], [1, -1, 0]]
+
+
+def test_farthest_of_another_class() -> None:
+    x = torch.tensor([[0.0], [9.0], [1.0], [2.0], [3.0]])
+    labels = torch.tensor([0, 0, 0, 0, 1])
+    any_label = dense(*signed_edges(x, labels, positives=1), 5)
+    other = dense(*signed_edges(x, labels, positives=1, far="other_class"), 5)
+    assert any_label[0, 4] == 0
+    assert (other[:4, 4] == -1).all()
+
+
+def test_an_outlier_that_is_chosen_by_both_is_alike() -> None:
+    x = torch.tensor([[0.0], [10.0]])
+    assert signed_edges(x, torch.tensor([0, 0]))[1].tolist() == [1.0, 1.0]
+    assert signed_edges(x, torch.tensor([0, 1]))[1].tolist() == [-1.0, -1.0]
+
+
+def test_identical_rows_are_joined_to_the_smaller_index_never_to_themselves() -> None:
+    x = torch.ones(6, 4)
+    edge_index, weight = signed_edges(x, torch.full((6,), -1))
+    assert torch.equal(dense(edge_index, weight, 6), brute_force(x, torch.full((6,), -1), 2, None, "any"))
+
+
+@pytest.mark.parametrize("nodes", [0, 1])
+def test_too_few_nodes_have_no_edges(nodes: int) -> None:
+    edge_index, weight = signed_edges(torch.zeros(nodes, 3), torch.zeros(nodes, dtype=torch.int64))
+    assert edge_index.shape == (2, 0)
+    assert weight.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({"positives": 0}, "positives"), ({"k": 0}, "k is 0"), ({"far": "near"}, "far"), ({"block": 0}, "block")],
+)
+def test_options_that_make_no_sense(options: dict, text: str) -> None:
+    with pytest.raises(GraphError, match=text):
+        signed_edges(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), **options)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2, dtype=torch.int64), torch.zeros(3), torch.ones(3, dtype=torch.bool)])
+def test_labels_that_do_not_fit(labels: Tensor) -> None:
+    with pytest.raises(GraphError, match="whole numbers"):
+        signed_edges(torch.zeros(3, 2), labels)
+
+
+def test_features_that_are_not_finite() -> None:
+    with pytest.raises(GraphError, match="node 1"):
+        signed_edges(torch.tensor([[0.0], [float("nan")]]), torch.tensor([0, 0]))
+
+
+def test_a_whole_corpus_fits_in_memory() -> None:
+    """6,000 nodes: a matrix of them would take 144 MB in single precision alone."""
+    code = """
+import resource, sys, torch
+from graphophone.graphs.signed import signed_edges
+torch.set_num_threads(1)
+generator = torch.Generator().manual_seed(0)
+x = torch.randn(6000, 8, generator=generator)
+labels = torch.where(torch.rand(6000, generator=generator) < 0.1, torch.arange(6000) % 4, -1)
+scale = 1024 if sys.platform == "linux" else 1
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+edge_index, weight = signed_edges(x, labels, block=2**18)
+assert edge_index.shape[1] > 12000 and len(weight) == edge_index.shape[1]
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - before) / 2**20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 90
