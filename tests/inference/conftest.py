@@ -14,6 +14,7 @@ import torch
 from graphophone.features import FeaturePipeline, Standardizer, create_extractor
 from graphophone.graphs import create_graph
 from graphophone.inference import Bundle, Recognizer, load_bundle, save_bundle
+from graphophone.inference.bundle import Kind
 from graphophone.models import create_model
 
 LABELS = ("neutral", "happy", "angry")
@@ -50,6 +51,56 @@ def make_parts(*, metadata: tuple[str, ...] = (), seed: int = 0) -> dict:
         "standardizer": Standardizer.fit(frames, skip=list(skip)),
         "labels": LABELS,
     }
+
+
+TAGS = ("dog", "rain, heavy", "siren", "speech")
+CLIP_FRAMES, BANDS = 60, 16
+
+
+def make_clip_parts(*, kind: Kind = "tagging", seed: int = 0) -> dict:
+    """What `save_bundle` takes: a small random LHGNN on clips of 0.6 s."""
+    pipeline = FeaturePipeline(create_extractor("fbank", num_mel_bins=BANDS), frames=CLIP_FRAMES)
+    frames = torch.from_numpy(np.stack([pipeline(make_voice(0.7, seed=i), RATE) for i in range(6)]))
+    standardizer = Standardizer.constant(float(frames.mean()), float(frames.std()), BANDS)
+    torch.manual_seed(seed)
+    small = {"channels": (8, 16), "blocks": (1, 1), "reduction": (2, 1), "k": 3, "P": 4, "K": 2, "head_width": 16}
+    network = create_model(
+        "lhgnn", num_classes=len(TAGS), num_mel_bins=BANDS, frames=CLIP_FRAMES, drop_path=0.0, **small
+    )
+    # Statistics of the batches it will see: with those of a fresh network its numbers grow from block to block.
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    with torch.no_grad():
+        network.train()(torch.from_numpy(standardizer(frames.numpy())))
+    return {
+        "model": network.eval(),
+        "pipeline": pipeline,
+        "graph": create_graph("none"),
+        "standardizer": standardizer,
+        "labels": TAGS,
+        "kind": kind,
+    }
+
+
+@pytest.fixture(scope="session")
+def clip_parts() -> Callable[..., dict]:
+    return make_clip_parts
+
+
+@pytest.fixture(scope="session")
+def tagger_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bundle(tmp_path_factory.mktemp("tagger") / "model", **make_clip_parts(), corpus="street")
+
+
+@pytest.fixture(scope="session")
+def tagger_bundle(tagger_folder: Path) -> Bundle:
+    return load_bundle(tagger_folder)
+
+
+@pytest.fixture
+def tagger(tagger_bundle: Bundle) -> Recognizer:
+    return Recognizer(tagger_bundle, workers=1)
 
 
 @pytest.fixture(scope="session")

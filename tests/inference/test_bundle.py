@@ -16,8 +16,9 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from graphophone.errors import GraphophoneError
-from graphophone.inference import ModelFolderError, Recognizer, load_bundle, save_bundle, update_bundle
-from graphophone.inference.bundle import BUNDLE_FILES, replace_folder
+from graphophone.graphs import create_graph
+from graphophone.inference import Bundle, ModelFolderError, Recognizer, load_bundle, save_bundle, update_bundle
+from graphophone.inference.bundle import BUNDLE_FILES, Kind, replace_folder
 from graphophone.models import create_model
 
 LABELS = ("neutral", "happy", "angry")
@@ -151,6 +152,54 @@ def test_parts_that_do_not_fit_are_named(copy: Path, changes: dict, words: str):
     assert str(copy / "pipeline.json") in one_line(error)
 
 
+def test_a_tagging_model_of_clips(tagger_folder: Path, tagger_bundle: Bundle, clip_parts: Parts):
+    assert json.loads((tagger_folder / "pipeline.json").read_text())["kind"] == "tagging"
+    assert tagger_bundle.kind == "tagging"
+    assert tagger_bundle.reads_spectrogram
+    assert tagger_bundle.clip_seconds == pytest.approx(0.6)
+    assert tagger_bundle.graph.config == {"name": "none"}
+    assert {path.name for path in tagger_folder.iterdir()} == set(BUNDLE_FILES)
+    logits = torch.tensor([[0.0, np.log(3), -np.log(3), 50.0]]).float()
+    torch.testing.assert_close(tagger_bundle.probabilities(logits), torch.tensor([[0.5, 0.75, 0.25, 1.0]]))
+    alone = Bundle(**{**vars(tagger_bundle), "kind": "classification"}).probabilities(logits)
+    assert float(alone.sum()) == pytest.approx(1)
+
+
+def test_a_folder_of_the_first_format_is_read(copy: Path, bundle: Bundle):
+    content = json.loads((copy / "pipeline.json").read_text())
+    del content["kind"], content["features"]["frames"], content["features"]["pad_value"]
+    (copy / "pipeline.json").write_text(json.dumps({**content, "format": 1}))
+    loaded = load_bundle(copy)
+    assert (loaded.kind, loaded.clip_seconds, loaded.reads_spectrogram) == ("classification", None, False)
+    assert loaded.pipeline.to_dict() == bundle.pipeline.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "oracle"}, "unknown kind 'oracle'.*classification, tagging"),
+        ({"kind": ["tagging"]}, "unknown kind"),
+        ({"graph": {"name": "cycle_topk", "k": 3}}, "builds its graph itself, but the graph is 'cycle_topk'"),
+        ({"features": {"extractor": {"name": "fbank", "config": {"num_mel_bins": 16}}}}, "no number of frames"),
+        (
+            {"features": {"extractor": {"name": "fbank", "config": {"num_mel_bins": 20}}, "frames": 60}},
+            "20 columns.*expects 16",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_a_model_of_clips(tagger_folder: Path, tmp_path: Path, changes: dict, words: str):
+    folder = Path(shutil.copytree(tagger_folder, tmp_path / "tagger"))
+    edit(folder, "pipeline.json", **changes)
+    with pytest.raises(ModelFolderError, match=words) as error:
+        load_bundle(folder)
+    assert str(folder / "pipeline.json") in one_line(error)
+
+
+def test_a_graph_network_without_a_graph_is_refused(tmp_path: Path, parts: Parts):
+    with pytest.raises(ModelFolderError, match="needs the edges of a graph"):
+        save_bundle(tmp_path / "model", **{**parts(), "graph": create_graph("none")})
+
+
 def test_weights_of_another_network_are_refused(copy: Path):
     edit(copy, "config.json", widths=[16, 14])
     with pytest.raises(GraphophoneError, match=r"model\.safetensors") as error:
@@ -259,6 +308,28 @@ def test_the_card(tmp_path: Path, parts: Parts):
     ):
         assert words in card.text
     assert load_bundle(folder).metrics["test"]["wa"] == 0.625
+
+
+@pytest.mark.parametrize("kind", ["tagging", "classification"])
+def test_the_card_of_a_model_of_clips(tmp_path: Path, clip_parts: Parts, kind: Kind):
+    metrics = (
+        {"map": {"mean": 0.4567, "low": 0.4, "high": 0.5, "n": 3}, "dprime": 2.5} if kind == "tagging" else {"wa": 0.9}
+    )
+    card = ModelCard.load(save_bundle(tmp_path / "model", **clip_parts(kind=kind), metrics=metrics) / "README.md")
+    text = card.text
+    assert "spectrograms of 60 frames (0.6 s) of `fbank` features (16 columns)" in text
+    assert "hears the first 0.6 s" in text
+    assert "emotion" not in text
+    assert "speech-emotion-recognition" not in card.data.tags
+    if kind == "tagging":
+        assert "each of 4 tags (dog, rain, heavy, siren and speech)" in text
+        assert "0.457 | 0.400 to 0.500 (n = 3)" in text
+        assert "2.500" in text
+        assert "audio-tagging" in card.data.tags
+        assert "always chooses one" not in text
+    else:
+        assert "90.0 %" in text
+        assert "always chooses one" in text
 
 
 def test_a_card_of_your_own(tmp_path: Path, parts: Parts):

@@ -1,4 +1,4 @@
-"""From a file to an answer: model folders, the recognizer, timelines and explanations."""
+"""From a file to an answer: model folders, the recognizer, timelines, explanations, export."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from graphophone.inference.bundle import Bundle, ModelFolderError, load_bundle, save_bundle, update_bundle
     from graphophone.inference.explanations import Explanation, explain
+    from graphophone.inference.export import ExportError, export_onnx
     from graphophone.inference.output import write_answers
     from graphophone.inference.recognizer import UNSURE, Recognizer
     from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, tag_segments, timeline
@@ -18,9 +19,11 @@ _MODULES = {
     "UNSURE": "recognizer",
     "Bundle": "bundle",
     "Explanation": "explanations",
+    "ExportError": "export",
     "ModelFolderError": "bundle",
     "Recognizer": "recognizer",
     "explain": "explanations",
+    "export_onnx": "export",
     "iter_timeline": "timelines",
     "load_bundle": "bundle",
     "merge_segments": "timelines",
@@ -36,9 +39,11 @@ __all__ = [
     "UNSURE",
     "Bundle",
     "Explanation",
+    "ExportError",
     "ModelFolderError",
     "Recognizer",
     "explain",
+    "export_onnx",
     "iter_timeline",
     "load_bundle",
     "merge_segments",

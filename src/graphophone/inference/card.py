@@ -15,23 +15,47 @@ if TYPE_CHECKING:
 _MEASURES = {
     "ua": "Unweighted accuracy (mean recall of the classes)",
     "wa": "Weighted accuracy (share of right answers)",
+    "map": "Mean average precision (mean over the tags)",
+    "mauc": "Area under the ROC curve (mean over the tags)",
+    "dprime": "d' (of the mean area under the ROC curve)",
+    "lwlrap": "Label-weighted label-ranking average precision",
     "weighted_f1": "Weighted F1",
+    "micro_f1": "Micro F1",
     "macro_f1": "Macro F1",
     "ece": "Expected calibration error",
 }
-_TAGS = ("audio-classification", "speech-emotion-recognition", "graph-neural-network", "graphophone")
+_PLAIN = frozenset({"map", "mauc", "dprime", "lwlrap", "ece"})
+"""Measures that are usually given as they are, and not in percent."""
 
-_INTENDED_USE = (
+_MOST_NAMED = 20
+_TAGS = ("audio-classification", "graph-neural-network", "graphophone")
+
+_SPEECH_USE = (
     "Research on speech emotion, and measuring tendencies over many recordings that resemble the training corpus. "
     "The answer describes how an utterance sounds, not what a person feels. Do not use it to decide about a person "
     "(hiring, credit, policing, medicine)."
 )
-_LIMITS = (
+_SOUND_USE = (
+    "Naming and searching sounds in recordings that resemble the training corpus. The answer is a guess from the sound "
+    "alone: do not let safety depend on it, and do not use it to watch people."
+)
+_SPEECH_LIMITS = (
     "Other languages, acted against spontaneous speech, other microphones, noise and overlapping speakers all lower "
     "the accuracy below the figures above.",
     "The model always chooses one of its labels. A confidence threshold (`threshold=`) makes it say *unsure* "
     "instead; choose the threshold on recordings of your own.",
     "Recordings longer than an utterance hold more than one answer: use `graphophone.timeline`.",
+)
+_SOUND_LIMITS = (
+    "Other microphones, noise, and sounds that cover each other all lower the accuracy below the figures above.",
+    "The model always chooses one of its labels. A confidence threshold (`threshold=`) makes it say *unsure* "
+    "instead; choose the threshold on recordings of your own.",
+)
+_TAGGING_LIMITS = (
+    "Other microphones, noise, and sounds that cover each other all lower the accuracy below the figures above.",
+    "The probability of a tag is not calibrated: rare tags stay far below 0.5 when they are heard. Choose a threshold "
+    "for each tag that matters on recordings of your own.",
+    "A sound that is not among the tags is not heard, or is taken for a similar one.",
 )
 
 
@@ -57,7 +81,7 @@ def model_card(
     *,
     title: str | None = None,
     license: str = "other",
-    intended_use: str = _INTENDED_USE,
+    intended_use: str | None = None,
     limits: Sequence[str] = (),
     language: str | Sequence[str] | None = None,
     tags: Sequence[str] = (),
@@ -69,8 +93,8 @@ def model_card(
         bundle: The model, with whatever is known of its corpus, protocol and results.
         title: Heading; model and corpus if absent.
         license: Identifier of the hub. Weights inherit obligations from the corpus, hence "other" by default.
-        intended_use: Paragraph.
-        limits: Sentences added to those that hold for every model.
+        intended_use: Paragraph; one that fits the kind of model if absent.
+        limits: Sentences added to those that hold for every such model.
         language: Language codes of the speech, `"en"`.
         tags: More tags for the hub.
         weights: Sentence on where these weights come from (fold, seed, training items), for a model whose
@@ -87,7 +111,7 @@ def model_card(
         license=license,
         language=[language] if isinstance(language, str) else list(language) if language else None,
         pipeline_tag="audio-classification",
-        tags=list(dict.fromkeys([*_TAGS, bundle.model_name, *tags])),
+        tags=list(dict.fromkeys([*_TAGS, *_kind_tags(bundle), bundle.model_name, *tags])),
         metrics=list(scores) or None,
         model_name=title if scores else None,
         eval_results=[
@@ -106,10 +130,7 @@ def model_card(
     parameters = sum(p.numel() for p in bundle.model.parameters())
     sections = [
         f"# {title}",
-        f"Speech-emotion model of the graphophone library. It hears {_series(bundle.labels)}: a graph neural network "
-        f"(`{bundle.model_name}`, {parameters:,} parameters) over a graph of `{bundle.graph.config['name']}` edges "
-        f"between frames of `{bundle.pipeline.to_dict()['extractor']['name']}` features "
-        f"({bundle.pipeline.dims} columns).",
+        _what(bundle, parameters),
         "## How to use",
         "```python\nimport graphophone as gp\n\n"
         'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
@@ -118,7 +139,7 @@ def model_card(
         _metadata(bundle.pipeline.metadata),
         _needs(bundle),
         "## Intended use",
-        intended_use,
+        intended_use or (_SOUND_USE if bundle.reads_spectrogram else _SPEECH_USE),
         "## Data",
         _data(corpus),
         "## Evaluation",
@@ -126,12 +147,55 @@ def model_card(
         _results(scores),
         _weights(weights, bool(scores)),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in (*limits, *_LIMITS)),
+        "\n".join(f"- {limit}" for limit in (*limits, *_limits(bundle))),
     ]
     citation = corpus.get("citation")
     if citation:
         sections += ["## Citation of the data", str(citation)]
     return f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _kind_tags(bundle: Bundle) -> list[str]:
+    if bundle.kind == "tagging":
+        return ["audio-tagging"]
+    return [] if bundle.reads_spectrogram else ["speech-emotion-recognition"]
+
+
+def _limits(bundle: Bundle) -> tuple[str, ...]:
+    """What holds for every model of its kind."""
+    if bundle.kind == "tagging":
+        limits: tuple[str, ...] = _TAGGING_LIMITS
+    else:
+        limits = _SOUND_LIMITS if bundle.reads_spectrogram else _SPEECH_LIMITS
+    if bundle.clip_seconds is None:
+        return limits
+    return (
+        *limits,
+        f"It hears the first {bundle.clip_seconds:.1f} s of a recording: use `graphophone.timeline` for longer ones.",
+    )
+
+
+def _what(bundle: Bundle, parameters: int) -> str:
+    """What the model hears, and with what."""
+    front = f"`{bundle.pipeline.to_dict()['extractor']['name']}` features ({bundle.pipeline.dims} columns)"
+    network = f"(`{bundle.model_name}`, {parameters:,} parameters)"
+    if bundle.kind == "tagging":
+        labels = bundle.labels
+        named = _series(labels) if len(labels) <= _MOST_NAMED else f"{', '.join(labels[:_MOST_NAMED])} and others"
+        begin = f"Audio-tagging model of the graphophone library. It gives each of {len(labels)} tags ({named}) a"
+        begin += " probability of its own"
+    else:
+        kind = "Audio-classification" if bundle.reads_spectrogram else "Speech-emotion"
+        begin = f"{kind} model of the graphophone library. It hears {_series(bundle.labels)}"
+    if bundle.reads_spectrogram:
+        return (
+            f"{begin}: a network {network} on spectrograms of {bundle.pipeline.frames} frames "
+            f"({bundle.clip_seconds:.1f} s) of {front}."
+        )
+    return (
+        f"{begin}: a graph neural network {network} over a graph of `{bundle.graph.config['name']}` edges between "
+        f"frames of {front}."
+    )
 
 
 def _scores(metrics: Mapping[str, Any]) -> dict[str, tuple[float, tuple[float, float, int] | None]]:
@@ -233,8 +297,8 @@ def _results(scores: Mapping[str, tuple[float, tuple[float, float, int] | None]]
         return ""
     rows = ["| measure | value | 95 % interval |", "| --- | --- | --- |"]
     for name, (mean, bounds) in scores.items():
-        scale, unit = (1.0, "") if name == "ece" else (100.0, " %")
-        digits = 3 if name == "ece" else 1
+        scale, unit = (1.0, "") if name in _PLAIN else (100.0, " %")
+        digits = 3 if name in _PLAIN else 1
         interval = "not known"
         if bounds is not None:
             low, high, n = bounds

@@ -1,4 +1,4 @@
-"""Which frames, which descriptors and which edges carried a decision.
+"""Which frames, which descriptors or frequencies, and which edges carried a decision.
 
 Integrated gradients (M. Sundararajan, A. Taly, Q. Yan, "Axiomatic attribution for deep networks", ICML 2017):
 the gradient of the decision, averaged along the straight way from a baseline to the input, times the
@@ -6,7 +6,7 @@ difference of the two. The contributions add up to the difference of the decisio
 what is missing is the error of the numerical integral and is reported.
 
 The explained number is the log-odds of the label, `log(p / (1 - p))`: the evidence for it against all the
-others. It does not saturate as the probability does.
+others, or for a tag the evidence for it against its absence. It does not saturate as the probability does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from torch import Tensor, nn
 
 from graphophone import audio
 from graphophone.errors import GraphophoneError
+from graphophone.features import FeaturePipeline
+from graphophone.inference.bands import band_centres, band_groups
+from graphophone.inference.bundle import Kind
 from graphophone.inference.recognizer import Recognizer
 
 if TYPE_CHECKING:
@@ -59,8 +62,9 @@ class Explanation:
         feature_scores: Contribution of every descriptor in every frame, `[frames, dims]`, in log-odds;
             positive speaks for the label. The baseline is the average training frame.
         columns: Names of the descriptors, `[dims]`.
-        groups: Contribution of groups of descriptors (`MFCC`, `pitch`, ...) over all frames.
-        edge_index: Edges of the graph, `[2, edges]`, source and target frame.
+        groups: Contribution of groups of descriptors (`MFCC`, `pitch`, ...; of a spectrogram: octaves) over all
+            frames.
+        edge_index: Edges of the graph, `[2, edges]`, source and target frame; none for a spectrogram.
         edge_scores: Contribution of what every edge brings, `[edges]`, in log-odds; the baseline are edges
             that bring nothing. None for a network without edge weights.
         evidence: Log-odds of the label.
@@ -71,6 +75,9 @@ class Explanation:
         signal: Waveform `[samples]`, for the figure.
         rate: Its samples per second.
         start: Second of the file at which the clip begins.
+        spectrogram: What a spectrogram network was given, not standardised and without padding, `[frames, dims]`;
+            None for a network that reads graphs.
+        hertz: Middle of each of its bands, `[dims]`; None where the features are not bands.
     """
 
     file: str | None
@@ -93,6 +100,8 @@ class Explanation:
     signal: np.ndarray
     rate: int
     start: float
+    spectrogram: np.ndarray | None = None
+    hertz: np.ndarray | None = None
 
     @property
     def frame_scores(self) -> np.ndarray:
@@ -102,7 +111,7 @@ class Explanation:
     def to_frame(self) -> pd.DataFrame:
         """One row per frame: `time`, `score`, and the score of each group of descriptors."""
         table = {"time": self.times, "score": self.frame_scores}
-        for group, members in column_groups(self.columns).items():
+        for group, members in _groups(self.columns, self.hertz).items():
             table[group] = self.feature_scores[:, members].sum(axis=1)
         return pd.DataFrame(table)
 
@@ -151,19 +160,9 @@ class Explanation:
         Raises:
             GraphophoneError: If matplotlib cannot write such a file, or not there.
         """
-        folder = Path(path).parent
-        if not folder.is_dir():
-            raise GraphophoneError(f"{path}: there is no folder {folder}; make it first")
-        figure = self.plot(edges=edges)
-        try:
-            figure.savefig(path, dpi=dpi)
-        except ValueError as error:
-            raise GraphophoneError(f"{path}: {str(error).splitlines()[0]}; use .png, .svg or .pdf") from error
-        except OSError as error:
-            raise GraphophoneError(
-                f"{path}: cannot be written to {folder} ({error.strerror or error}); choose another place"
-            ) from error
-        return Path(path)
+        from graphophone.inference.picture import save_figure
+
+        return save_figure(self.plot(edges=edges), path, dpi=dpi)
 
 
 def explain(
@@ -179,7 +178,9 @@ def explain(
     """Explain what a model says of one clip.
 
     The graph is held fixed: the question is what the frames and the messages between them contributed, not
-    how the edges would change with the frames.
+    how the edges would change with the frames. A spectrogram network makes its own graph anew at every point of
+    the integral, and lets no gradient through its choices (nor LHGNN through its centroids): what they contribute
+    is in `gap`, which more steps then do not close.
 
     Args:
         recognizer: The model.
@@ -208,36 +209,51 @@ def explain(
         raise GraphophoneError("explain: the features are one vector per recording and have no frames to show")
     waveform = source if isinstance(source, audio.Waveform) else _load(recognizer, source, start, end)
     frames = bundle.pipeline(waveform.signal, waveform.rate, metadata)
-    graph = recognizer.graph_of(frames)
-    x, edge_index = graph.x.to(recognizer.device), graph.edge_index.to(recognizer.device)
     probabilities = recognizer.probabilities([frames])[0]
     chosen = int(probabilities.argmax()) if target is None else labels.index(target)
+    total = _rows(bundle.pipeline, waveform, metadata)
+    heard = min(total, len(frames))  # what follows is padding
 
-    scores, evidence, baseline = frame_contributions(recognizer.model, x, edge_index, chosen, steps=steps)
-    feature_scores = scores.cpu().numpy().astype(np.float64)
+    edge_index = np.zeros((2, 0), dtype=np.int64)
     edge_scores: np.ndarray | None = None
     silent_graph = edge_gap = None
-    if "edge_weight" in inspect.signature(recognizer.model.forward).parameters:
-        found, full, silent_graph = edge_contributions(recognizer.model, x, edge_index, chosen, steps=steps)
-        edge_scores = found.cpu().numpy().astype(np.float64)
-        edge_gap = full - silent_graph - float(edge_scores.sum())
+    if bundle.reads_spectrogram:
+        x = recognizer.standardized(frames).to(recognizer.device)
+        scores, evidence, baseline = spectrogram_contributions(
+            recognizer.model, x, chosen, kind=bundle.kind, rows=heard, steps=steps
+        )
+    else:
+        graph = recognizer.graph_of(frames)
+        edge_index = graph.edge_index.numpy()
+        x, edges = graph.x.to(recognizer.device), graph.edge_index.to(recognizer.device)
+        scores, evidence, baseline = frame_contributions(
+            recognizer.model, x, edges, chosen, kind=bundle.kind, steps=steps
+        )
+        if "edge_weight" in inspect.signature(recognizer.model.forward).parameters:
+            found, full, silent_graph = edge_contributions(
+                recognizer.model, x, edges, chosen, kind=bundle.kind, steps=steps
+            )
+            edge_scores = found.cpu().numpy().astype(np.float64)
+            edge_gap = full - silent_graph - float(edge_scores.sum())
+    feature_scores = scores.cpu().numpy().astype(np.float64)[:heard]
 
     hop = bundle.pipeline.hop
     # Frames are centred on the clip, which puts each of them at the middle of its analysis window.
-    first = (start or 0.0) + (waveform.duration - hop * len(frames)) / 2
+    first = (start or 0.0) + (waveform.duration - hop * total) / 2
     columns = bundle.pipeline.columns
+    hertz = band_centres(bundle.pipeline.extractor) if bundle.reads_spectrogram else None
     return Explanation(
         file=waveform.path,
         label=labels[chosen],
         probability=float(probabilities[chosen]),
         probabilities=probabilities,
         labels=labels,
-        times=first + hop * (np.arange(len(frames)) + 0.5),
+        times=first + hop * (np.arange(heard) + 0.5),
         frame_seconds=hop,
         feature_scores=feature_scores,
         columns=columns,
-        groups={group: float(feature_scores[:, members].sum()) for group, members in column_groups(columns).items()},
-        edge_index=graph.edge_index.numpy(),
+        groups={group: float(feature_scores[:, members].sum()) for group, members in _groups(columns, hertz).items()},
+        edge_index=edge_index,
         edge_scores=edge_scores,
         evidence=evidence,
         baseline=baseline,
@@ -247,7 +263,20 @@ def explain(
         signal=waveform.signal,
         rate=waveform.rate,
         start=start or 0.0,
+        spectrogram=frames[:heard] if bundle.reads_spectrogram else None,
+        hertz=hertz,
     )
+
+
+def _rows(pipeline: FeaturePipeline, waveform: audio.Waveform, metadata: Mapping[str, float] | None) -> int:
+    """How many frames a clip has where their number is not fixed."""
+    free = FeaturePipeline.from_dict({**pipeline.to_dict(), "frames": 0})
+    return len(free(waveform.signal, waveform.rate, metadata))
+
+
+def _groups(columns: tuple[str, ...], hertz: np.ndarray | None) -> dict[str, list[int]]:
+    """Positions of the columns by octave where they are bands, else by kind of descriptor."""
+    return column_groups(columns) if hertz is None else band_groups(hertz)
 
 
 def _load(recognizer: Recognizer, path: str | Path, start: float | None, end: float | None) -> audio.Waveform:
@@ -271,12 +300,14 @@ def column_groups(columns: tuple[str, ...]) -> dict[str, list[int]]:
     return groups
 
 
-def log_odds(logits: Tensor, target: int) -> Tensor:
-    """`log(p / (1 - p))` of class `target` under `softmax(logits)`.
+def log_odds(logits: Tensor, target: int, kind: Kind = "classification") -> Tensor:
+    """`log(p / (1 - p))` of class `target`, where `p` is the softmax of the logits, or for tagging their sigmoid.
 
     Shapes:
-        `[graphs, classes]` -> `[graphs]`
+        `[clips, classes]` -> `[clips]`
     """
+    if kind == "tagging":
+        return logits[:, target]
     others = torch.cat([logits[:, :target], logits[:, target + 1 :]], dim=1)
     return logits[:, target] - others.logsumexp(dim=1)
 
@@ -288,6 +319,7 @@ def frame_contributions(
     target: int,
     *,
     baseline: Tensor | None = None,
+    kind: Kind = "classification",
     steps: int = 32,
 ) -> tuple[Tensor, float, float]:
     """Integrated gradients of the log-odds of a class over the nodes of one graph.
@@ -298,6 +330,7 @@ def frame_contributions(
         edge_index: `[2, edges]`, sorted by target, then source.
         target: Class.
         baseline: `[nodes, dims]`; zeros, the average training frame, if None.
+        kind: Which probabilities the logits stand for.
         steps: Points of the Gauss-Legendre rule.
 
     Returns:
@@ -307,13 +340,52 @@ def frame_contributions(
 
     def run(part: Tensor, copies: int) -> Tensor:
         edges, batch = _copies(edge_index, len(x), copies)
-        return log_odds(model(part.flatten(0, 1), edges, batch, copies), target)
+        return log_odds(model(part.flatten(0, 1), edges, batch, copies), target, kind)
+
+    return _integrate(run, x, origin, steps, copies=max(1, _NODES_AT_ONCE // len(x)))
+
+
+def spectrogram_contributions(
+    model: nn.Module,
+    x: Tensor,
+    target: int,
+    *,
+    kind: Kind = "classification",
+    rows: int | None = None,
+    steps: int = 32,
+) -> tuple[Tensor, float, float]:
+    """Integrated gradients of the log-odds of a class over the points of one spectrogram.
+
+    Args:
+        model: Takes `[batch, frames, mels]`, gives logits `[batch, classes]`.
+        x: Standardised spectrogram `[frames, mels]`.
+        target: Class.
+        kind: Which probabilities the logits stand for.
+        rows: Rows that are sound; the others, padding, are the same in the baseline and so contribute nothing.
+            None: all.
+        steps: Points of the Gauss-Legendre rule.
+
+    Returns:
+        Contributions `[frames, mels]`, the log-odds at `x` and at the baseline, in which every row of sound is the
+        average training frame.
+    """
+    origin = x.clone()
+    origin[:rows] = 0
+
+    def run(part: Tensor, copies: int) -> Tensor:
+        return log_odds(model(part), target, kind)
 
     return _integrate(run, x, origin, steps, copies=max(1, _NODES_AT_ONCE // len(x)))
 
 
 def edge_contributions(
-    model: nn.Module, x: Tensor, edge_index: Tensor, target: int, *, steps: int = 32
+    model: nn.Module,
+    x: Tensor,
+    edge_index: Tensor,
+    target: int,
+    *,
+    kind: Kind = "classification",
+    steps: int = 32,
 ) -> tuple[Tensor, float, float]:
     """Integrated gradients of the log-odds of a class over the weights of the edges, from 0 (it brings nothing) to 1.
 
@@ -322,6 +394,7 @@ def edge_contributions(
         x: Nodes `[nodes, dims]`.
         edge_index: `[2, edges]`, sorted by target, then source.
         target: Class.
+        kind: Which probabilities the logits stand for.
         steps: Points of the Gauss-Legendre rule.
 
     Returns:
@@ -331,7 +404,7 @@ def edge_contributions(
 
     def run(part: Tensor, copies: int) -> Tensor:
         edges, batch = _copies(edge_index, len(x), copies)
-        return log_odds(model(x.repeat(copies, 1), edges, batch, copies, edge_weight=part.flatten()), target)
+        return log_odds(model(x.repeat(copies, 1), edges, batch, copies, edge_weight=part.flatten()), target, kind)
 
     copies = max(1, _NODES_AT_ONCE // len(x))
     return _integrate(run, weight, torch.zeros_like(weight), steps, copies=copies)

@@ -11,7 +11,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.ndimage import gaussian_filter
 from scipy.signal import spectrogram
+
+from graphophone.errors import GraphophoneError
 
 if TYPE_CHECKING:
     from graphophone.inference.explanations import Explanation
@@ -26,10 +29,16 @@ _MOST_BARS, _SLOTS = 10, 18
 
 
 def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
-    """Waveform, spectrogram, evidence over time, strongest edges, descriptors and probabilities of one clip."""
+    """Waveform, spectrogram, evidence over time, descriptors and probabilities of one clip.
+
+    And what is left to show: the strongest edges of a graph, or the evidence at every point of a spectrogram.
+    """
     figure = Figure(figsize=(13, 7.4), layout="constrained", facecolor="white")
     left, right = figure.subfigures(1, 2, width_ratios=(3.3, 1), squeeze=False)[0]
-    arcs, wave, spectrum, score = left.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": (0.9, 1.0, 1.5, 1.0)})
+    reads_spectrogram = explanation.spectrogram is not None
+    heights = (1.0, 1.5, 1.5, 1.0) if reads_spectrogram else (0.9, 1.0, 1.5, 1.0)
+    axes = left.subplots(4, 1, sharex=True, gridspec_kw={"height_ratios": heights})
+    score = axes[3]
     begin = explanation.start
     end = begin + len(explanation.signal) / explanation.rate
     smooth = _smooth(explanation.frame_scores, explanation.frame_seconds)
@@ -37,13 +46,17 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
     limit = float(np.quantile(np.abs(smooth), 0.99)) or 1.0
     norm = TwoSlopeNorm(0.0, -limit, limit)
 
-    _draw_edges(arcs, explanation, edges)
-    _draw_wave(wave, explanation, smooth, norm, begin, end)
-    _draw_spectrum(spectrum, explanation, begin)
+    if reads_spectrogram:
+        _draw_wave(axes[0], explanation, smooth, norm, begin, end)
+        _draw_bands(axes[1], axes[2], explanation)
+    else:
+        _draw_edges(axes[0], explanation, edges)
+        _draw_wave(axes[1], explanation, smooth, norm, begin, end)
+        _draw_spectrum(axes[2], explanation, begin)
     _draw_scores(score, explanation, smooth)
     score.set_xlim(begin, end)
     score.set_xlabel("time (s)")
-    left.align_ylabels([arcs, wave, spectrum, score])
+    left.align_ylabels(axes)
 
     # Bars of one thickness in both charts; what is left over stays empty.
     slots = [min(len(names), _MOST_BARS) + 1 for names in (explanation.labels, explanation.groups)]
@@ -85,6 +98,26 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
         parse_math=False,  # the file may be called `price$.wav`
     )
     return figure
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
+    """Write a figure; the suffix (`.png`, `.svg`, `.pdf`) decides the format.
+
+    Raises:
+        GraphophoneError: If matplotlib cannot write such a file, or not there.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise GraphophoneError(f"{path}: there is no folder {folder}; make it first")
+    try:
+        figure.savefig(path, dpi=dpi)
+    except ValueError as error:
+        raise GraphophoneError(f"{path}: {str(error).splitlines()[0]}; use .png, .svg or .pdf") from error
+    except OSError as error:
+        raise GraphophoneError(
+            f"{path}: cannot be written to {folder} ({error.strerror or error}); choose another place"
+        ) from error
+    return Path(path)
 
 
 def _probability(value: float) -> str:
@@ -199,6 +232,40 @@ def _draw_spectrum(axes: Axes, explanation: Explanation, begin: float) -> None:
     axes.set_ylabel("kHz", rotation=0, ha="right", va="center")
 
 
+def _draw_bands(level: Axes, evidence: Axes, explanation: Explanation) -> None:
+    """The spectrogram that the network saw, and below it what each of its points contributed."""
+    half = explanation.frame_seconds / 2
+    extent = (explanation.times[0] - half, explanation.times[-1] + half, 0.0, float(len(explanation.columns)))
+    assert explanation.spectrogram is not None  # noqa: S101 - the caller looked
+    # Single points flicker; their neighbours in time and frequency share what they hear.
+    smooth = gaussian_filter(explanation.feature_scores, sigma=(2.0, 1.0))
+    limit = float(np.quantile(np.abs(smooth), 0.998)) or 1.0
+    for axes, values, options in (
+        (level, explanation.spectrogram, {"cmap": "magma"}),
+        (evidence, smooth, {"cmap": _HEAT, "norm": TwoSlopeNorm(0.0, -limit, limit)}),
+    ):
+        axes.imshow(
+            values.T,
+            origin="lower",
+            aspect="auto",
+            extent=extent,
+            interpolation="nearest",
+            **options,
+        )
+        _frequency_ticks(axes, explanation.hertz)
+    level.set_ylabel("kHz" if explanation.hertz is not None else "column", rotation=0, ha="right", va="center")
+    evidence.set_ylabel("evidence\nper point", rotation=0, ha="right", va="center")
+
+
+def _frequency_ticks(axes: Axes, hertz: np.ndarray | None) -> None:
+    """Round frequencies on an axis whose unit is the band."""
+    if hertz is None:
+        return
+    shown = [frequency for frequency in (250, 1000, 2000, 4000, 8000) if hertz[0] < frequency < hertz[-1]]
+    places = np.interp(shown, hertz, np.arange(len(hertz)) + 0.5)
+    axes.set_yticks(places, [f"{frequency / 1000:g}" for frequency in shown])
+
+
 def _draw_scores(axes: Axes, explanation: Explanation, smooth: np.ndarray) -> None:
     times = explanation.times
     axes.fill_between(times, smooth, 0, where=smooth > 0, interpolate=True, color=FOR, linewidth=0)
@@ -229,7 +296,8 @@ def _draw_groups(axes: Axes, explanation: Explanation) -> None:
     room = 0.4 * ((high - low) or 1.0)  # for the numbers at the ends of the bars
     axes.set_xlim(low - room * (low < 0), high + room)
     axes.axvline(0, color=_INK, linewidth=0.7)
-    axes.set_title("evidence by descriptor", loc="left", fontsize=10)
+    what = "frequency" if explanation.hertz is not None else "descriptor"
+    axes.set_title(f"evidence by {what}", loc="left", fontsize=10)
 
 
 def _bars(axes: Axes, names: list[str], values: np.ndarray, colors: list[str], texts: list[str]) -> None:

@@ -1,0 +1,400 @@
+"""A spectrogram model as an ONNX file, checked against PyTorch, with a description of what goes in and comes out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import importlib.metadata
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graphophone import __version__
+from graphophone.errors import GraphophoneError, MissingDependencyError
+from graphophone.features.torch_fbank import TorchFbank
+from graphophone.inference.bundle import Bundle, load_bundle
+
+Input = Literal["features", "wave"]
+"""What the exported model reads: the rows of the feature pipeline, or sound."""
+
+OLDEST_OPSET = 18
+"""The operators that PyTorch's exporter writes."""
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit to PyTorch's, as it is or as a share of the largest logit."""
+
+_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+_CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+_BATCHES = (1, 3)
+
+
+class ExportError(GraphophoneError):
+    """A model that cannot be written as an ONNX file, or whose file does not answer as the model does."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_onnx` wrote.
+
+    Attributes:
+        path: The ONNX file.
+        sidecar: The JSON file that describes it.
+        description: Content of that file.
+        difference: Largest difference of a logit between ONNX Runtime and PyTorch.
+    """
+
+    path: Path
+    sidecar: Path
+    description: Mapping[str, Any]
+    difference: float
+
+
+class FromFeatures(nn.Module):
+    """Standardisation, network, probabilities: what follows the feature pipeline.
+
+    Args:
+        bundle: A spectrogram model; its network is copied.
+
+    Shapes:
+        - **input:** `[batch, frames, mels]`, as `bundle.pipeline` gives them
+        - **output:** logits and probabilities, `[batch, classes]` each
+    """
+
+    mean: Tensor
+    std: Tensor
+    bound: Tensor
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        standardizer = bundle.standardizer
+        bound = np.full(standardizer.dims, standardizer.clip)
+        bound[list(standardizer.skip)] = np.inf
+        for name, values in (("mean", standardizer.mean), ("std", standardizer.std), ("bound", bound)):
+            self.register_buffer(name, torch.from_numpy(values.astype(np.float32)))
+        self.bounded = bool(np.isfinite(bound).any())
+        self.network = copy.deepcopy(bundle.model).cpu()
+        self.tagging = bundle.kind == "tagging"
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and probabilities."""
+        x = (features - self.mean) / self.std
+        if self.bounded:
+            x = torch.maximum(torch.minimum(x, self.bound), -self.bound)
+        logits = self.network(x)
+        return logits, logits.sigmoid() if self.tagging else logits.softmax(dim=-1)
+
+
+class FromWave(nn.Module):
+    """From sound: filter bank, the fixed number of frames, then `FromFeatures`.
+
+    Args:
+        bundle: A spectrogram model on `fbank` features.
+
+    Shapes:
+        - **input:** `[batch, samples]` in [-1, 1], at the rate of the features
+        - **output:** logits and probabilities, `[batch, classes]` each
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__()
+        self.fbank = TorchFbank(**bundle.pipeline.extractor.config)
+        self.frames, self.pad_value = bundle.pipeline.frames, bundle.pipeline.pad_value
+        self.head = FromFeatures(bundle)
+
+    def forward(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and probabilities."""
+        features = self.fbank(wave)
+        batch, _, mels = features.shape
+        # Always padded, then cut: no branch on a length that is only known when the model runs.
+        padding = features.new_full((batch, self.frames, mels), self.pad_value)
+        return self.head(torch.cat([features, padding], dim=1)[:, : self.frames])
+
+
+def export_onnx(
+    source: Bundle | str | Path,
+    path: str | Path,
+    *,
+    input: Input = "features",
+    opset: int = OLDEST_OPSET,
+) -> Exported:
+    """Write a spectrogram model as one ONNX file, and a JSON file of the same name that describes it.
+
+    The file holds the weights, the standardisation and, with `input="wave"`, the front end. The batch, and the
+    number of samples, may have any size. It gives `logits` and `probabilities` `[batch, classes]`. Before it takes
+    its place it is run by ONNX Runtime on noise and on sound, one clip and three at once.
+
+    Args:
+        source: A loaded model folder, or where one is (see `load_bundle`).
+        path: The file to write, `*.onnx`; replaced if it is there.
+        input: `"features"`: `[batch, frames, mels]` as the feature pipeline gives them, before standardisation;
+            the description says how they are computed. `"wave"`: `[batch, samples]` in [-1, 1] at the rate of the
+            features; for `fbank` features without decimation, relative or metadata columns.
+        opset: Version of ONNX's operators, 18 or newer.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ExportError: If the model reads graphs, the front end cannot be part of the file, the opset or the path
+            cannot be used, or the file answers otherwise than the model; then nothing is left behind.
+        MissingDependencyError: If onnx, onnxscript or onnxruntime is not installed.
+        ModelFolderError: If there is no usable model.
+    """
+    path = Path(path)
+    _check_request(path, input)
+    newest = _require().defs.onnx_opset_version()
+    if not isinstance(opset, int) or not OLDEST_OPSET <= opset <= newest:
+        raise ExportError(f"opset: {opset!r} cannot be written; give a number from {OLDEST_OPSET} to {newest}")
+    bundle = source if isinstance(source, Bundle) else load_bundle(source)
+    _check_model(bundle, input)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module: nn.Module = (FromWave(bundle) if input == "wave" else FromFeatures(bundle)).eval()
+        inputs = list(_inputs(bundle, input))
+        # Before the trace: tables that a network makes on first use are then constants of it.
+        with torch.no_grad():
+            expected = [[output.numpy() for output in module(tensor)] for tensor in inputs]
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
+            part = Path(temporary) / path.name
+            description = _describe(bundle, input, opset)
+            _write(module, inputs[-1], part, opset, input, {"graphophone": json.dumps(description)})
+            difference = _compare(part, input, inputs, expected)
+            description["verified"] = {
+                "batches": list(_BATCHES),
+                "largest_logit_difference": difference,
+                "tolerance": TOLERANCE,
+            }
+            text = Path(temporary) / path.with_suffix(".json").name
+            text.write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", "utf-8")
+            sidecar = path.with_suffix(".json")
+            try:
+                part.replace(path)
+                text.replace(sidecar)
+            except OSError as error:
+                raise ExportError(
+                    f"{path}: cannot be written ({error.strerror or error}); choose another place"
+                ) from error
+    return Exported(path, sidecar, description, difference)
+
+
+def _require() -> Any:
+    """The package onnx, after a look whether the others are there as well."""
+    try:
+        modules = [importlib.import_module(name) for name in _PACKAGES]
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{error.name or 'onnx'} is not installed: pip install 'graphophone[onnx]'"
+        ) from error
+    return modules[0]
+
+
+def _check_request(path: Path, input: str) -> None:
+    if input not in get_args(Input):
+        raise ExportError(f"input: {input!r} is unknown; give one of {', '.join(get_args(Input))}")
+    if path.suffix != ".onnx":
+        raise ExportError(f"{path}: an ONNX file is named *.onnx; give such a name")
+    if not path.parent.is_dir():
+        raise ExportError(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        raise ExportError(f"{path}: is a folder; give the name of a file")
+
+
+def _check_model(bundle: Bundle, input: Input) -> None:
+    """That the network reads spectrograms and, for sound, that the front end can be computed in the file."""
+    if not bundle.reads_spectrogram:
+        raise ExportError(
+            f"{bundle.model_name}: reads a graph that is built outside of the network ({bundle.graph.config['name']}) "
+            "and cannot be exported; networks that read spectrograms can"
+        )
+    if input == "features":
+        return
+    pipeline = bundle.pipeline
+    obstacles = [
+        (pipeline.extractor.name != "fbank", f"its features are {pipeline.extractor.name!r} and not 'fbank'"),
+        (pipeline.decimate != 1, "its frames are decimated"),
+        (pipeline.relative, "it has relative columns"),
+        (bool(pipeline.metadata), "it has metadata columns"),
+    ]
+    for found, reason in obstacles:
+        if found:
+            raise ExportError(
+                f"{bundle.model_name}: sound cannot be the input ({reason}); export it with input 'features', "
+                "whose description says how to compute them"
+            )
+
+
+def _inputs(bundle: Bundle, input: Input) -> Iterator[Tensor]:
+    """Noise and sound, one clip and three; for sound as input shorter and longer than what the model hears."""
+    rng = np.random.default_rng(0)
+    rate, seconds = bundle.pipeline.rate, bundle.clip_seconds or 1.0
+    for count, share in zip(_BATCHES, (0.6, 1.1), strict=True):
+        sounds = np.stack([_sound(round(share * seconds * rate), rate, rng) for _ in range(count)])
+        if input == "wave":
+            yield torch.from_numpy(0.1 * rng.standard_normal(sounds.shape, dtype=np.float32))
+            yield torch.from_numpy(sounds)
+            continue
+        shape = (count, bundle.pipeline.frames, bundle.pipeline.dims)
+        noise = bundle.standardizer.mean + bundle.standardizer.std * rng.standard_normal(shape)
+        yield torch.from_numpy(noise.astype(np.float32))
+        yield torch.from_numpy(np.stack([bundle.pipeline(sound, rate) for sound in sounds]).astype(np.float32))
+
+
+def _sound(samples: int, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """A gliding harmonic tone in bursts over faint noise, `[samples]` float32."""
+    time = np.arange(samples) / rate
+    pitch = rng.uniform(100, 400) * 2 ** (0.5 * np.sin(2 * np.pi * rng.uniform(0.2, 1) * time))
+    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    tone = sum(np.sin(k * phase) / k for k in range(1, 9))
+    bursts = np.clip(np.sin(2 * np.pi * rng.uniform(0.5, 2) * time), 0, 1)
+    return (0.2 * bursts * tone + 0.01 * rng.standard_normal(samples)).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """PyTorch's exporter speaks of its own affairs: of packages that nobody asked for, of passes it skipped."""
+    loggers = [logging.getLogger(name) for name in _CHATTY]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _write(
+    module: nn.Module, example: Tensor, path: Path, opset: int, input: Input, properties: Mapping[str, str]
+) -> None:
+    """Trace the network with a batch, and a length of sound, that may vary, and write it."""
+    from torch.export import Dim
+    from torch.onnx import OnnxExporterError
+
+    varying = {0: Dim("batch", min=1, max=1 << 16)}
+    if input == "wave":
+        varying[1] = Dim("samples", min=_shortest(module), max=1 << 30)
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=(varying,),
+                input_names=[input],
+                output_names=["logits", "probabilities"],
+                opset_version=opset,
+                external_data=False,
+                verbose=False,
+            )
+            if program is None:
+                raise ExportError("the exporter of this version of PyTorch gives no program; upgrade torch")
+            program.model.metadata_props.update(properties)
+            program.save(str(path), external_data=False)
+    except OnnxExporterError as error:
+        raise ExportError(f"the network cannot be traced ({_first_line(error)}); --debug shows where") from error
+    written = program.model.opset_imports.get("")
+    if written != opset:
+        raise ExportError(f"opset {opset}: this network could only be written with {written}; give --opset {written}")
+
+
+def _compare(path: Path, name: str, inputs: Sequence[Tensor], expected: Sequence[list[np.ndarray]]) -> float:
+    """Largest difference between ONNX Runtime's logits and PyTorch's.
+
+    Raises:
+        ExportError: If it is not small.
+    """
+    runtime = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        found = [session.run(["logits", "probabilities"], {name: tensor.numpy()}) for tensor in inputs]
+    except Exception as error:  # its own classes, all below Exception
+        raise ExportError(
+            f"{path.name}: ONNX Runtime cannot run it ({_first_line(error)}); try another opset"
+        ) from error
+    largest = 0.0
+    for (logits, probabilities), answer in zip(expected, found, strict=True):
+        difference = float(np.abs(answer[0] - logits).max())
+        allowed = TOLERANCE * max(1.0, float(np.abs(logits).max()))
+        if not difference <= allowed or not np.allclose(answer[1], probabilities, atol=TOLERANCE):
+            raise ExportError(
+                f"{path.name}: its logits differ by {difference:.2g} from the model's, more than {allowed:.2g}; "
+                "nothing was written: try another opset"
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _shortest(module: nn.Module) -> int:
+    """Samples of one window, which is the least that the filter bank can be given."""
+    fbank = module.get_submodule("fbank")
+    return int(fbank.length)  # type: ignore[arg-type]
+
+
+def _describe(bundle: Bundle, input: Input, opset: int) -> dict[str, Any]:
+    """What somebody needs to know who has nothing but the ONNX file."""
+    pipeline, standardizer = bundle.pipeline, bundle.standardizer
+    clips = f"the first {pipeline.frames} rows; clips with fewer get rows of {pipeline.pad_value:g} at their end"
+    if input == "wave":
+        shape: list[str | int] = ["batch", "samples"]
+        meaning = (
+            f"mono sound in [-1, 1] at {pipeline.rate} Hz, clips of one length per batch; "
+            f"the first {bundle.clip_seconds:.2f} s are heard"
+        )
+    else:
+        shape = ["batch", pipeline.frames, pipeline.dims]
+        meaning = f"features of the front end, not standardised: {clips}"
+    tagging = bundle.kind == "tagging"
+    return {
+        "format": 1,
+        "model": bundle.model_name,
+        "kind": bundle.kind,
+        "labels": list(bundle.labels),
+        "input": {"name": input, "type": "float32", "shape": shape, "meaning": meaning, "rate": pipeline.rate},
+        "outputs": [
+            {"name": "logits", "type": "float32", "shape": ["batch", len(bundle.labels)]},
+            {
+                "name": "probabilities",
+                "type": "float32",
+                "shape": ["batch", len(bundle.labels)],
+                "meaning": "sigmoid of the logits, one per tag" if tagging else "softmax of the logits",
+            },
+        ],
+        "front_end": {
+            "in_the_file": input == "wave",
+            **pipeline.to_dict(),
+            "rate": pipeline.rate,
+            "hop_seconds": pipeline.hop,
+            "rows": clips,
+        },
+        "standardisation": {
+            "in_the_file": True,
+            "formula": "clip((features - mean) / std, -clip, clip), the columns of skip unchanged",
+            "mean": standardizer.mean.tolist(),
+            "std": standardizer.std.tolist(),
+            "clip": standardizer.clip if np.isfinite(standardizer.clip) else None,
+            "skip": list(standardizer.skip),
+        },
+        "opset": opset,
+        "versions": {
+            "graphophone": __version__,
+            **{name: importlib.metadata.version(name) for name in ("torch", *_PACKAGES)},
+        },
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
