@@ -11,6 +11,7 @@ import soundfile
 import yaml
 
 from graphophone import cli
+from graphophone.corpora import Problem
 from graphophone.features import create_extractor
 from graphophone.recipes import load_recipe
 
@@ -228,3 +229,11 @@ def test_features_constants(tones, tmp_path, capsys):
     )
     expected = [len(first), first.mean(), first.std()]
     np.testing.assert_allclose([float(number) for number in printed.groups()], expected, rtol=1e-5)
+
+
+def test_of_very_many_problems_the_first_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = [Problem(f"clip{n}", n, "no file") for n in range(cli.PROBLEMS_SHOWN + 1234)]
+    assert cli._show_problems(problems) == cli.PARTIAL
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == cli.PROBLEMS_SHOWN + 2
+    assert lines[-2:] == ["... and 1,234 more", f"{len(problems)} items left out"]

@@ -295,6 +295,28 @@ def test_several_labels_per_item(tmp_path: Path, make_sound: MakeSound) -> None:
     assert "rain" in text(report)
 
 
+def test_of_many_classes_the_parts_stand_in_one_table(tmp_path: Path, make_sound: MakeSound) -> None:
+    for i in range(3):
+        make_sound(tmp_path / f"{i}.wav", seconds=0.6)
+    frame = {
+        "audio": ["0.wav", "1.wav", "2.wav"],
+        "labels": [["tag7"], ["tag7", "tag59"], []],
+        "split": ["train", "test", "train"],
+    }
+    classes = [f"tag{i}" for i in range(60)]
+    report = check(Corpus.from_table(pd.DataFrame(frame), name="tags", root=tmp_path, classes=classes, negatives=True))
+    words = text(report)
+    lines = [line.split() for line in words.splitlines()]
+    assert ["class", "items", "%", "minutes", "speakers", "test", "train"] in lines
+    assert ["tag7", "2", "66.7", "0.0", "1", "1"] in lines
+    assert ["tag59", "1", "33.3", "0.0", "1", "0"] in lines
+    assert ["split", "test", "train"] in lines
+    assert words.count("tag7 ") == 1, "classes are listed once"
+    assert "labels per item 0 to 2, mean 1.00; 0.017 of the classes; 3 different sets" in words
+    assert report.to_dict()["labels_per_item"]["counts"] == {"0": 1, "1": 1, "2": 1}
+    assert not any("voices" in note for note in report.notes)
+
+
 def test_a_corpus_without_sound(good: Corpus) -> None:
     frame = pd.DataFrame({"id": ["a", "b"], "text": ["hi", "ho"], "label": ["x", ""]})
     report = check(Corpus.from_table(frame, name="words"))
