@@ -12,7 +12,7 @@ import pytest
 from graphophone.corpora.base import Problem
 from graphophone.errors import GraphophoneError
 from graphophone.inference import SILENCE, merge_segments, write_answers
-from graphophone.inference.output import FORMATS, render
+from graphophone.inference.output import FORMATS, parse_tags, render
 
 
 @pytest.fixture
@@ -102,3 +102,57 @@ def test_files_and_standard_output(answers: pd.DataFrame, tmp_path: Path, capsys
     (tmp_path / "b.csv").mkdir()
     with pytest.raises(GraphophoneError, match="cannot be written"):
         write_answers(answers, output=tmp_path / "b.csv")
+
+
+@pytest.fixture
+def tagged() -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {
+            "start": [0.0, 1.0, 2.0],
+            "end": [2.0, 3.0, 4.0],
+            "label": ["dog", "Music, pop", SILENCE],
+            "confidence": [0.934, 0.8, np.nan],
+            "tags": ["dog 0.93; Music, pop 0.81", "Music, pop 0.80", ""],
+            "p_dog": [0.934, 0.1, np.nan],
+            "p_Music, pop": [0.812, 0.8, np.nan],
+        }
+    )
+    frame.attrs = {"kind": "tagging", "failures": []}
+    return frame
+
+
+def test_tags_in_json_are_a_list(tagged: pd.DataFrame):
+    first, second, third = json.loads(render(tagged, "json"))["results"]
+    assert first["tags"] == [{"tag": "dog", "probability": 0.934}, {"tag": "Music, pop", "probability": 0.812}]
+    assert first["probabilities"] == {"dog": 0.934, "Music, pop": 0.812}
+    assert second["tags"] == [{"tag": "Music, pop", "probability": 0.8}]
+    assert third["tags"] == []
+    first = json.loads(render(tagged, "json", probabilities=False))["results"][0]
+    assert "probabilities" not in first
+    assert first["tags"][0]["probability"] == 0.934
+
+
+def test_hundreds_of_probabilities_can_be_left_out(tagged: pd.DataFrame):
+    rows = list(csv.DictReader(io.StringIO(render(tagged, "csv", probabilities=False))))
+    assert list(rows[0]) == ["start", "end", "label", "confidence", "tags"]
+    assert rows[0]["tags"] == "dog 0.93; Music, pop 0.81"
+    assert "p_dog" in render(tagged, "csv")
+    text = render(tagged, probabilities=False)
+    for words in ("dog 0.93; Music, pop 0.81", SILENCE, "0.80"):
+        assert words in text
+    assert render(tagged) == text
+
+
+def test_a_label_track_of_tags_may_overlap(tagged: pd.DataFrame):
+    expected = ["0.000000\t1.500000\tdog", "0.000000\t2.500000\tMusic, pop"]
+    assert render(tagged, "audacity").splitlines() == expected
+    tagged.attrs["tag_threshold"] = 0.9
+    assert render(tagged, "audacity").splitlines() == expected[:1]
+
+
+def test_tags_are_taken_apart():
+    assert parse_tags("dog 0.93; Child speech, kid speaking 0.81") == [
+        ("dog", 0.93),
+        ("Child speech, kid speaking", 0.81),
+    ]
+    assert parse_tags("") == []

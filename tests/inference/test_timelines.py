@@ -10,10 +10,20 @@ import pytest
 import soundfile as sf
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from graphophone import audio
 from graphophone.errors import GraphophoneError
-from graphophone.inference import SILENCE, Bundle, Recognizer, iter_timeline, merge_segments, timeline
+from graphophone.inference import (
+    SILENCE,
+    Bundle,
+    Recognizer,
+    iter_timeline,
+    merge_segments,
+    tag_segments,
+    timeline,
+)
+from graphophone.inference.timelines import segments, window_borders
 
 LABELS = ("neutral", "happy", "angry")
 RATE = 16000
@@ -183,3 +193,104 @@ def test_segments_tile_the_recording(labels: list[str], hop: float):
 
 def test_no_windows_no_segments():
     assert merge_segments(pd.DataFrame(columns=["start", "end", "label", "confidence"])).empty
+
+
+def tag_frame(values: np.ndarray, hop: float = 1.0, window: float = 2.0) -> pd.DataFrame:
+    """A timeline of `values` `[windows, tags]`; NaN rows are silent."""
+    start = hop * np.arange(len(values))
+    names = [f"tag {i}" for i in range(values.shape[1])]
+    columns = {f"p_{name}": values[:, i] for i, name in enumerate(names)}
+    frame = pd.DataFrame({"start": start, "end": start + window, **columns})
+    frame.attrs = {"kind": "tagging", "failures": []}
+    return frame
+
+
+def test_spans_of_tags_in_figures():
+    values = np.array([[0.9, 0.1], [0.7, 0.6], [np.nan, np.nan], [0.8, 0.5], [0.2, 0.4]])
+    found = tag_segments(tag_frame(values))
+    # Centres at 1, 2, 3, 4, 5 s: the borders lie at 1.5, 2.5, 3.5, 4.5 s.
+    assert found.to_dict(orient="records") == [
+        {"start": 0.0, "end": 2.5, "label": "tag 0", "confidence": pytest.approx(0.8), "windows": 2},
+        {"start": 1.5, "end": 2.5, "label": "tag 1", "confidence": pytest.approx(0.6), "windows": 1},
+        {"start": 3.5, "end": 4.5, "label": "tag 0", "confidence": pytest.approx(0.8), "windows": 1},
+        {"start": 3.5, "end": 4.5, "label": "tag 1", "confidence": pytest.approx(0.5), "windows": 1},
+    ]
+    assert found.attrs == {"kind": "tagging", "failures": []}
+    joined = tag_segments(tag_frame(values), gap=1.0)
+    assert joined[["start", "end", "label", "windows"]].to_numpy().tolist() == [
+        [0.0, 4.5, "tag 0", 3],
+        [1.5, 4.5, "tag 1", 2],
+    ]
+    assert joined["confidence"].tolist() == pytest.approx([0.8, 0.55])
+    assert len(tag_segments(tag_frame(values), 0.95)) == 0
+    frame = tag_frame(values)
+    frame.attrs["tag_threshold"] = 0.65
+    assert set(tag_segments(frame)["label"]) == {"tag 0"}
+    assert set(tag_segments(frame, 0.5)["label"]) == {"tag 0", "tag 1"}
+
+
+@given(
+    values=arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(1, 4)), elements=st.floats(0, 1)),
+    silent=st.sets(st.integers(0, 11)),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 1.0]),
+    gap=st.sampled_from([0.0, 1.0, 2.5]),
+    hop=st.sampled_from([0.5, 2.0]),
+)
+def test_spans_of_tags_are_those_of_a_loop(
+    values: np.ndarray, silent: set[int], threshold: float, gap: float, hop: float
+):
+    values[[i for i in silent if i < len(values)]] = np.nan
+    frame = tag_frame(values, hop)
+    borders = window_borders(frame)
+    expected = []
+    for tag in range(values.shape[1]):
+        spans: list[list] = []
+        for i, p in enumerate(values[:, tag]):
+            if not p >= threshold:
+                continue
+            if spans and borders[i] - spans[-1][1] <= gap:
+                spans[-1][1] = borders[i + 1]
+                spans[-1][2].append(p)
+            else:
+                spans.append([borders[i], borders[i + 1], [p]])
+        expected += [(start, end, f"tag {tag}", np.mean(found), len(found)) for start, end, found in spans]
+    expected.sort(key=lambda row: row[0])  # stable: tags stay in order
+    found = tag_segments(frame, threshold, gap=gap)
+    assert list(found.columns) == ["start", "end", "label", "confidence", "windows"]
+    assert len(found) == len(expected)
+    for row, (start, end, label, confidence, windows) in zip(found.itertuples(index=False), expected, strict=True):
+        assert (row.start, row.end, row.label, row.windows) == (start, end, label, windows)
+        assert row.confidence == pytest.approx(confidence, abs=1e-9)
+
+
+def test_thresholds_and_gaps_that_make_no_sense():
+    frame = tag_frame(np.full((3, 2), 0.5))
+    with pytest.raises(GraphophoneError, match="threshold"):
+        tag_segments(frame, 2)
+    with pytest.raises(GraphophoneError, match="gap"):
+        tag_segments(frame, gap=-1)
+    assert tag_segments(frame.iloc[:0]).empty
+
+
+def test_windows_are_the_clips_of_the_model(tagger: Recognizer, write: Write, voice: Voice):
+    signal = np.concatenate([voice(1.2), np.zeros(2 * RATE, np.float32), voice(0.9, seed=3)])
+    found = timeline(tagger, write("street.wav", signal, subtype="FLOAT"))
+    assert (found.attrs["window"], found.attrs["hop"]) == (pytest.approx(0.6), pytest.approx(0.3))
+    assert found["start"].tolist() == pytest.approx([0.3 * i for i in range(len(found))])
+    row = found.iloc[1]
+    alone = tagger.process_signal(signal[round(0.3 * RATE) : round(0.9 * RATE)], RATE).iloc[0]
+    assert (row["label"], row["tags"]) == (alone["label"], alone["tags"])
+    quiet = found[found["label"] == SILENCE]
+    assert len(quiet) > 2
+    assert set(quiet["tags"]) == {""}
+    middle = window_borders(found)[[quiet.index[0], quiet.index[-1] + 1]]
+    spans = tag_segments(found, 0.0)
+    assert len(spans) == 2 * len(tagger.labels)  # before and after the silence
+    assert not ((spans["start"] < middle[1] - 1e-9) & (spans["end"] > middle[0] + 1e-9)).any()
+    assert segments(found).equals(tag_segments(found, 0.5))
+
+
+def test_windows_of_other_models_are_three_seconds(recognizer: Recognizer, write: Write, voice: Voice):
+    path = write("call.wav", voice(5))
+    assert timeline(recognizer, path)[["start", "end"]].to_numpy().tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert timeline(recognizer, path, window=0.5).attrs["hop"] == 0.5

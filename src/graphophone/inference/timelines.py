@@ -260,19 +260,18 @@ def tag_segments(frame: pd.DataFrame, threshold: float | None = None, *, gap: fl
     borders = window_borders(frame) if len(frame) else np.zeros(1)
     start, end = borders[first], borders[last]
     opens = np.r_[True, (tag[1:] != tag[:-1]) | (start[1:] - end[:-1] > gap)][: len(tag)]
-    chosen = np.flatnonzero(opens)
+    chosen, final = np.flatnonzero(opens), np.flatnonzero(np.r_[opens[1:], True][: len(tag)])
     sums = np.pad(np.where(heard, probabilities, 0.0).cumsum(axis=1), ((0, 0), (1, 0)))
     group = np.cumsum(opens) - 1
     weight = np.bincount(group, sums[tag, last] - sums[tag, first], minlength=len(chosen))
     windows = np.bincount(group, last - first, minlength=len(chosen)).astype(np.int64)
-    finish = np.r_[chosen[1:], len(tag)] - 1
     names = np.array([name.removeprefix("p_") for name in columns], dtype=object)
     joined = pd.DataFrame(
         {
             "start": start[chosen],
-            "end": end[finish],
+            "end": end[final],
             "label": names[tag[chosen]],
-            "confidence": weight / np.maximum(windows, 1),
+            "confidence": weight / windows,
             "windows": windows,
         }
     )
