@@ -17,7 +17,14 @@ from graphophone.features import FeaturePipeline, create_extractor
 from graphophone.features.is10 import IS10_COLUMNS
 from graphophone.graphs import create_graph
 from graphophone.inference import Bundle, Explanation, Recognizer, explain, save_bundle
-from graphophone.inference.explanations import column_groups, edge_contributions, frame_contributions, log_odds
+from graphophone.inference.bundle import Kind
+from graphophone.inference.explanations import (
+    column_groups,
+    edge_contributions,
+    frame_contributions,
+    log_odds,
+    spectrogram_contributions,
+)
 from graphophone.models import create_model
 
 LABELS = ("neutral", "happy", "angry")
@@ -292,3 +299,120 @@ def test_a_model_that_ignores_the_edges_owes_them_nothing(graph: Data):
     scores, full, none = edge_contributions(Mean(), graph.x, graph.edge_index, 1, steps=4)
     assert (scores == 0).all()
     assert full == none
+
+
+class LinearSpectrogram(nn.Module):
+    """Logit of class 1 is `sum of weight * x`, exactly."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = (self.weight * x).sum(dim=(1, 2))
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+@pytest.mark.parametrize("kind", ["classification", "tagging"])
+@pytest.mark.parametrize("rows", [None, 7])
+def test_a_linear_spectrogram_is_attributed_exactly(kind: Kind, rows: int | None):
+    weight, x = torch.randn(2, 9, 5, generator=torch.Generator().manual_seed(0))
+    scores, evidence, baseline = spectrogram_contributions(
+        LinearSpectrogram(weight), x, 1, kind=kind, rows=rows, steps=2
+    )
+    expected = weight * x
+    expected[rows or len(x) :] = 0  # padding owes nothing
+    torch.testing.assert_close(scores, expected)
+    assert evidence - baseline == pytest.approx(float(expected.sum()), abs=1e-4)
+
+
+def test_log_odds_of_a_tag():
+    logits = torch.randn(5, 4, dtype=torch.float64)
+    p = logits.sigmoid()[:, 2]
+    torch.testing.assert_close(log_odds(logits, 2, "tagging"), torch.log(p / (1 - p)))
+
+
+@pytest.fixture
+def tag_explanation(tagger: Recognizer, voice: Voice) -> Explanation:
+    return explain(tagger, audio.Waveform(voice(0.5), RATE), steps=8)
+
+
+def test_an_explanation_of_a_tag(tag_explanation: Explanation, tagger: Recognizer, voice: Voice):
+    found = tag_explanation
+    answer = tagger.process_signal(voice(0.5), RATE).iloc[0]
+    assert (found.label, found.probability) == (answer["label"], pytest.approx(answer["confidence"], abs=1e-6))
+    p = found.probability
+    assert found.evidence == pytest.approx(np.log(p / (1 - p)), abs=1e-3)
+    # Half a second is 48 windows of 25 ms; the other 12 rows of the clip are padding.
+    assert found.feature_scores.shape == found.spectrogram.shape == (48, 16)
+    assert found.times[0] == pytest.approx(0.0125, abs=0.006)
+    assert found.edge_scores is None
+    assert found.edge_index.shape == (2, 0)
+    assert found.evidence - found.baseline - found.gap == pytest.approx(found.frame_scores.sum())
+    assert list(found.groups) == [
+        "below 250 Hz",
+        "250 Hz to 500 Hz",
+        "500 Hz to 1 kHz",
+        "1 kHz to 2 kHz",
+        "2 kHz to 4 kHz",
+        "4 kHz to 8 kHz",
+    ]
+    assert sum(found.groups.values()) == pytest.approx(found.frame_scores.sum())
+    assert list(found.to_frame().columns) == ["time", "score", *found.groups]
+    assert found.to_dict()["edges"] is None
+    with pytest.raises(GraphophoneError, match="edge scores"):
+        found.edges_to_frame()
+
+
+def test_the_figure_of_a_spectrogram(tag_explanation: Explanation, tmp_path: Path):
+    figure = tag_explanation.plot()
+    wave, level, evidence, score, probabilities, groups, _ = figure.axes
+    assert score.get_xlim() == (0.0, 0.5)
+    assert [len(axes.images) for axes in (wave, level, evidence, score)] == [0, 1, 1, 0]
+    assert evidence.images[0].get_array().shape == (16, 48)
+    assert [label.get_text() for label in level.get_yticklabels()] == ["0.25", "1", "2", "4"]
+    assert next(label.get_text() for label in probabilities.get_yticklabels()) == tag_explanation.label
+    assert groups.get_title(loc="left") == "evidence by frequency"
+    for name in ("why.png", "why.svg"):
+        assert tag_explanation.save(tmp_path / name, dpi=40).stat().st_size > 5000
+
+
+def test_only_what_the_model_hears_is_explained(tagger: Recognizer, voice: Voice):
+    found = explain(tagger, audio.Waveform(voice(2.0), RATE), target="siren", steps=2)
+    assert found.label == "siren"
+    assert len(found.times) == 60
+    # The frames of the whole clip are centred on it; these are the first of them.
+    assert found.times[0] == pytest.approx(0.0125, abs=0.006)
+    assert found.times[-1] == pytest.approx(0.6025, abs=0.006)
+    assert found.plot().axes[3].get_xlim() == (0.0, 2.0)
+
+
+def test_a_trained_network_of_clips_is_explained_by_what_it_was_trained_on(clip_parts: Parts):
+    # A tone in one of two bands, at a random time, decides between two tags.
+    given = clip_parts()
+    torch.manual_seed(0)
+    network = given["model"].train()
+    network.reset_classifier(2)
+
+    def clips(count: int) -> tuple[Tensor, Tensor, Tensor]:
+        x, y = 0.3 * torch.randn(count, 60, 16), torch.randint(2, (count,))
+        at = torch.randint(0, 48, (count,))
+        for clip, label, begin in zip(x, y, at, strict=True):
+            clip[begin : begin + 12, 4 + 8 * label : 6 + 8 * label] += 3
+        return x, y, at
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
+    for _ in range(60):
+        x, y, _ = clips(16)
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(network(x), nn.functional.one_hot(y, 2).float()).backward()
+        optimizer.step()
+    network.eval()
+    x, y, at = clips(8)
+    assert (network(x).argmax(dim=1) == y).all()
+    inside = []
+    for clip, label, begin in zip(x, y, at, strict=True):
+        scores, _, _ = spectrogram_contributions(network, clip, int(label), kind="tagging", steps=8)
+        size = scores.abs()
+        inside.append(float(size[begin : begin + 12, 4 + 8 * label : 6 + 8 * label].sum() / size.sum()))
+    assert np.mean(inside) > 0.25  # of all that was attributed; the tone covers 0.025 of the picture
