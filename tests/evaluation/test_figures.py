@@ -33,7 +33,38 @@ def some_bins() -> list[dict]:
     return reliability(rng.integers(0, 3, 200), rng.dirichlet([0.5] * 3, 200))
 
 
+def some_classes(count: int, equal: bool = False) -> list[dict]:
+    rng = np.random.default_rng(count)
+    return [
+        {"class": f"a rather long class name {i}", "ap": rng.random(), "support": 7 if equal else 1 + i}
+        for i in range(count)
+    ]
+
+
+def some_tags(count: int, items: int = 80) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    rng = np.random.default_rng(count)
+    y = rng.random((items, count)) < 0.2
+    return y.astype(int), np.clip(0.5 * y + 0.6 * rng.random(y.shape), 0, 1), [f"<{i}>" for i in range(count)]
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "curves without validation": lambda: draw.learning_curves(
+        {"a": curves().assign(validation_loss=np.nan, validation_ua=np.nan)}, {"a": 9}
+    ),
+    "curves of tags": lambda: draw.learning_curves(
+        {"a": curves().rename(columns={"validation_ua": "validation_map"})}, {"a": 3}, key="map", title="mAP", scale=1
+    ),
+    "confusion of fifty": lambda: draw.confusion(np.eye(50, dtype=int).tolist(), [f"class {i}" for i in range(50)]),
+    "precision of ten classes": lambda: draw.class_precision(some_classes(10)),
+    "precision of one class": lambda: draw.class_precision(some_classes(1)),
+    "precision of fifty classes": lambda: draw.class_precision(some_classes(50)),
+    "precision of two hundred classes": lambda: draw.class_precision(some_classes(200)),
+    "precision of 527 classes": lambda: draw.class_precision(some_classes(527)),
+    "precision by items": lambda: draw.precision_by_support(some_classes(80)),
+    "precision by as many items": lambda: draw.precision_by_support(some_classes(3, equal=True)),
+    "thresholds": lambda: draw.threshold_curves(*some_tags(20)),
+    "thresholds of one tag": lambda: draw.threshold_curves(*some_tags(1)),
+    "bars of fractions": lambda: draw.estimate_bars(["a"], {"mAP": [interval([0.4, 0.5])]}, percent=False),
     "curves of one": lambda: draw.learning_curves({"a": curves()}, {"a": 4}),
     "curves of several": lambda: draw.learning_curves({"a": curves(), "b": curves(7)}, {"a": 4, "b": None}),
     "curves without accuracy": lambda: draw.learning_curves({"a": curves()[["epoch", "train_loss"]]}),
@@ -90,6 +121,52 @@ def test_confusion_writes_shares_and_counts() -> None:
     figure = draw.confusion([[30, 10], [0, 0]], ["a", "b"])
     texts = [t.get_text() for t in figure.axes[0].texts]
     assert texts == ["75", "30", "25", "10"]  # the class without items has no shares
+
+
+def test_fifty_classes_have_no_room_for_numbers() -> None:
+    figure = draw.confusion(np.eye(50, dtype=int).tolist(), [f"class {i}" for i in range(50)])
+    assert not figure.axes[0].texts
+
+
+def test_classes_are_in_order_and_those_left_out_are_not_drawn() -> None:
+    rows: list[dict] = [{"class": "b", "ap": 0.2}, {"class": "a", "ap": 0.9}, {"class": "none", "ap": None}]
+    axes = draw.class_precision(rows).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [bar.get_width() for bar in axes.patches] == [0.9, 0.2]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(0.55)  # the mean
+
+
+def test_of_many_classes_the_best_and_the_worst_are_named() -> None:
+    rows = some_classes(70)
+    strip, best, worst = draw.class_precision(rows, named=5).axes
+    order = [row["class"][:23] for row in sorted(rows, key=lambda row: -row["ap"])]
+    assert len(strip.lines[0].get_xdata()) == 70
+    assert [label.get_text()[:23] for label in best.get_yticklabels()] == order[:5]
+    assert [label.get_text()[:23] for label in worst.get_yticklabels()] == order[-5:]
+
+
+def test_thresholds_against_counting() -> None:
+    y, p, _ = some_tags(4)
+    p = p.round(2)  # many lie exactly on a threshold
+    table = draw.threshold_table(y, p)
+    for at in (0, 20, 50, 73, 100):
+        given = p >= table["threshold"][at]
+        right = (given & (y == 1)).sum()
+        assert table["recall"][at] == pytest.approx(right / y.sum())
+        assert table["f1"][at] == pytest.approx(2 * right / (given.sum() + y.sum()))
+        if given.any():
+            assert table["precision"][at] == pytest.approx(right / given.sum())
+        else:
+            assert np.isnan(table["precision"][at])
+
+
+def test_without_any_rate_there_is_one_panel() -> None:
+    bare = curves()[["epoch", "train_loss"]]
+    assert len(draw.learning_curves({"a": bare}).axes) == 1
+    without = curves().assign(validation_loss=np.nan, validation_ua=np.nan)
+    figure = draw.learning_curves({"a": without}, {"a": 9})
+    labels = [text.get_text() for axes in figure.axes for text in axes.get_legend().get_texts()]
+    assert labels == ["training", "training"]  # nothing was selected, so nothing is marked
 
 
 def test_selected_epoch_is_marked() -> None:

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from graphophone.evaluation.published import PUBLISHED, published_beside, published_series, run_variant
+from graphophone.evaluation.literature import PUBLISHED, SOUND_CORPORA
+from graphophone.evaluation.published import published_beside, published_series, run_variant, unpublished
 
 
 def run(corpus: str, items: int, classes: int, mixes: bool | None, folds: int = 5) -> dict[str, Any]:
@@ -104,3 +105,124 @@ def test_unknown_corpus_and_model(mixes: bool | None) -> None:
 def test_run_variant() -> None:
     assert run_variant(recipe("max", 2, 5)) == {"pooling": "max", "num_layers": 2, "k": 5}
     assert run_variant({}) == {}
+
+
+# ---------------------------------------------------------------- sounds
+
+
+def sounds(
+    corpus: str,
+    items: int,
+    classes: int,
+    *,
+    protocol: str = "official",
+    folds: int = 1,
+    train: int = 0,
+    model: str = "lhgnn",
+) -> dict[str, Any]:
+    return {
+        "corpus": {"name": corpus, "items": items, "classes": [str(c) for c in range(classes)], "speakers": 0},
+        "protocol": {"name": protocol, "mixes_speakers": None, "folds": [{"train": train}] * folds},
+        "model": {"name": model, "parameters": 31_140_952},
+        "folds": [f"fold{f}" for f in range(folds)],
+    }
+
+
+FSD50K = sounds("fsd50k", 51_197, 200, train=36_796)
+ESC50 = sounds("esc50", 2000, 50, protocol="folds", folds=5, train=1600)
+SCRATCH: dict[str, Any] = {"model": {"name": "lhgnn"}, "training": {"pretrained": None}}
+
+
+def test_tables_of_the_lhgnn_paper() -> None:
+    by_table = {
+        name: {(p.system, p.pretraining): p for p in PUBLISHED if p.source == f"Singh et al. (2025), Table {name}"}
+        for name in ("I", "II", "III", "IV", "V")
+    }
+    assert {name: len(rows) for name, rows in by_table.items()} == {"I": 8, "II": 8, "III": 4, "IV": 3, "V": 3}
+    assert by_table["I"]["LHGNN", "ImageNet"].map == 0.466
+    assert by_table["I"]["LHGNN, from scratch", ""].map == 0.442
+    assert by_table["II"]["LHGNN", "ImageNet"].map == 0.59
+    assert by_table["II"]["LHGNN, from scratch", ""].map == 0.573
+    best = by_table["III"]["LHGNN", "ImageNet"]
+    assert (best.wa, best.spread, best.map) == (96.2, 0.3, None)
+    assert {k: p.map for k, p in published_series("kernel").items()} == {"local": 0.531, "higher": 0.501, "both": 0.573}
+    assert {k: p.map for k, p in published_series("cluster").items()} == {
+        "kmeans": 0.544,
+        "fcm": 0.573,
+        "density": 0.574,
+    }
+
+
+def test_only_the_same_start_is_comparable() -> None:
+    beside = {b.result.system: b for b in published_beside(FSD50K, SCRATCH)}
+    assert beside["LHGNN, from scratch"].comparable
+    assert "Both are trained from scratch." in beside["LHGNN, from scratch"].difference
+    assert not beside["LHGNN"].comparable
+    assert not beside["Audio Transformers"].comparable  # the table does not say
+    assert len(beside) == 8
+    started = {**SCRATCH, "training": {"pretrained": "vig.pth"}}
+    beside = {b.result.system: b for b in published_beside(FSD50K, started)}
+    assert not any(b.comparable for b in beside.values())
+    assert "It is trained from scratch; this run starts from vig.pth." in beside["LHGNN, from scratch"].difference
+
+
+def test_own_rows_come_first() -> None:
+    for model, first in (("lhgnn", "LHGNN, from scratch"), ("ast", "AST, from scratch")):
+        run = sounds("fsd50k", 51_197, 200, train=36_796, model=model)
+        assert published_beside(run, {})[0].result.system == first
+
+
+def test_ablations_stand_beside_their_own_variant_only() -> None:
+    names = [b.result.system for b in published_beside(FSD50K, SCRATCH)]
+    assert not any("neighbours" in name or "means" in name for name in names)
+    local = {**SCRATCH, "model": {"name": "lhgnn", "kernel": "local"}}
+    beside = {b.result.system: b for b in published_beside(FSD50K, local)}
+    assert beside["LHGNN, neighbours only"].comparable
+    assert "Other kernel: both there, local here." in beside["LHGNN, from scratch"].difference
+    assert "Other kernel" not in beside["AST"].difference
+
+
+def test_esc_50_is_pretrained_there() -> None:
+    beside = published_beside(ESC50, SCRATCH)
+    assert [b.result.system for b in beside] == ["LHGNN", "PANN", "AST", "ERANN"]
+    assert not any(b.comparable for b in beside)
+    assert "four to train on and one to test, as here." in beside[0].difference
+    assert "trained on ImageNet; this run is trained from scratch" in beside[0].difference
+    held = sounds("esc50", 2000, 50, protocol="folds", folds=5, train=1200)
+    assert "1,600 clips to train on there, 1,200 here." in published_beside(held, SCRATCH)[0].difference
+    other = sounds("esc50", 2000, 50, protocol="stratified", folds=1)
+    assert "this run follows the protocol stratified" in published_beside(other, SCRATCH)[0].difference
+
+
+def test_esc_10_has_references_and_no_figure_of_the_paper() -> None:
+    ten = sounds("esc10", 400, 10, protocol="folds", folds=5, train=320)
+    beside = published_beside(ten, SCRATCH)
+    assert [(b.result.wa, b.result.kind, b.comparable) for b in beside] == [
+        (80.0, "reference", True),
+        (86.0, "reference", True),
+    ]
+    assert unpublished(ten).startswith("No result of LHGNN on ESC-10 is published")
+    assert "AudioSet, FSD50K and ESC-50 only" in unpublished(ten)
+    assert unpublished(ESC50) == ""
+    assert unpublished(sounds("urbansound8k", 8732, 10, folds=10)) != ""
+    assert published_beside(sounds("urbansound8k", 8732, 10, folds=10), SCRATCH) == []
+    # Ten of fifty classes under the name of the whole are not ESC-50.
+    assert published_beside(sounds("esc50", 400, 10, protocol="folds", folds=5), SCRATCH) == []
+
+
+def test_a_small_part_of_audioset_is_not_comparable() -> None:
+    whole = {b.result.system: b for b in published_beside(sounds("audioset", 1_900_000, 527, train=1_880_000), SCRATCH)}
+    assert whole["LHGNN, from scratch"].comparable
+    assert "chooses the weights that it averages on the evaluation part" in whole["LHGNN, from scratch"].difference
+    part = {b.result.system: b for b in published_beside(sounds("audioset", 42_000, 527, train=20_000), SCRATCH)}
+    assert not any(b.comparable for b in part.values())
+    assert "2,000,000 clips to train on there, 20,000 here." in part["LHGNN, from scratch"].difference
+
+
+def test_results_on_sounds_stay_with_their_corpus() -> None:
+    speech = run("ravdess", 1440, 8, False, 6)
+    speech["model"] = {"name": "lhgnn"}
+    assert all(b.result.corpus == "ravdess" for b in published_beside(speech, SCRATCH))
+    graph = sounds("esc10", 400, 10, protocol="folds", folds=5, model="glnn")
+    assert all(b.result.corpus == "esc10" for b in published_beside(graph, recipe()))
+    assert {p.corpus for p in PUBLISHED} - SOUND_CORPORA == {"iemocap", "ravdess"}

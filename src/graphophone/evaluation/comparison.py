@@ -23,6 +23,7 @@ from graphophone.evaluation.page import (
     plural,
     published_words,
     render,
+    sentence,
     with_article,
     write_page,
 )
@@ -161,7 +162,11 @@ def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path
     measures = _measures(runs)
     main, second = measures.main, measures.second
     labels = _labels(table, varied([run.recipe for run in runs]))
-    shown = (main,) if measures.kind == "tagging" else (main, second)
+    # mAP and mAUC have no common scale; where classes are equally large, accuracy and UA are the same.
+    alone = measures.sounds and (
+        measures.kind == "tagging" or np.allclose(table[main.key], table[second.key], atol=5e-4)
+    )
+    shown = (main,) if alone else (main, second)
     records = table.to_dict("records")
     estimates = {measure.short: [_row_estimate(row, measure) for row in records] for measure in shown}
     same_classes = len({tuple(run.classes) for run in runs}) == 1
@@ -176,7 +181,9 @@ def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path
         + "; ".join(
             f"{name}: {main.short} {main.say(row[main.key])}" for name, row in zip(labels, records, strict=True)
         ),
-        "caption": ("Unweighted and weighted accuracy" if measures is SPEECH else " and ".join(m.name for m in shown))
+        "caption": (
+            "Unweighted and weighted accuracy" if measures is SPEECH else sentence(listed([m.words for m in shown]))
+        )
         + " on test items"
         + (", with 95 % intervals over seeds." if spread else "; one seed, no intervals."),
     }
@@ -402,7 +409,7 @@ def _caption(measures: Measures, *, several: bool, chosen: bool) -> str:
         parts.append("mean ± standard deviation over seeds")
     text = ", ".join(parts) or "every run"
     best = "accuracy" if measures.kind == "classification" else measures.selection.short
-    return f"{text[0].upper()}{text[1:]}." + (f" The shaded run has the best validation {best}." if chosen else "")
+    return f"{sentence(text)}." + (f" The shaded run has the best validation {best}." if chosen else "")
 
 
 def _paper_words(paper: Published) -> str:
@@ -415,6 +422,6 @@ def _paper_words(paper: Published) -> str:
         )
     return (
         f"The paper's figures ({paper.source}) are on {corpus_title(paper.corpus)}, {paper.items:,} clips of "
-        f"{paper.classes} classes, by a model of {paper.parameters or 0:,} parameters trained from scratch; "
-        "compare the order, not the values."
+        f"{paper.classes} classes, by a model of {(paper.parameters or 0) / 1e6:.0f} million parameters trained "
+        "from scratch; compare the order, not the values."
     )

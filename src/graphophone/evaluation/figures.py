@@ -402,7 +402,7 @@ def class_precision(per_class: Sequence[Mapping[str, Any]], *, bars: int = 60, n
     rows = sorted((row for row in per_class if row["ap"] is not None), key=lambda row: -row["ap"])
     mean = float(np.mean([row["ap"] for row in rows]))
     if len(rows) <= bars:
-        figure = Figure(figsize=(7.2, 0.19 * len(rows) + 0.9), layout="constrained")
+        figure = Figure(figsize=(7.2, max(0.19 * len(rows) + 0.9, 2.0)), layout="constrained")
         axes = figure.subplots()
         _named_bars(axes, rows, 32)
         axes.axvline(mean, color=VERMILION, lw=1.4)
@@ -451,8 +451,9 @@ def precision_by_support(per_class: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     low, high = min(row["support"] for row in rows), max(row["support"] for row in rows)
-    if high < 8 * low:  # less than a decade: name some values, or there may be no tick at all
-        axes.set_xticks(sorted({low, round(math.sqrt(low * high)), high}))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [m * 10**e for e in decades for m in (1, 2, 5) if 0.9 * low <= m * 10**e <= 1.1 * high]
+    axes.set_xticks(ticks if len(ticks) > 1 else sorted({low, high}))
     axes.minorticks_off()
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("positive test items of the class")
@@ -499,7 +500,7 @@ def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[
         scores: Probabilities ``[items, classes]``.
         classes: Name of every class.
     """
-    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     curves = {
         i: precision_recall_curve(targets[:, i], scores[:, i]) for i in np.flatnonzero(targets.sum(axis=0)).tolist()
@@ -515,7 +516,8 @@ def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[
     left.set_xlim(0, 1)
     left.set_ylim(0, 1.02)
     left.grid()
-    left.legend(fontsize=7.5, title="average precision", title_fontsize=7.5, loc="best")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "fontsize": 8, "borderaxespad": 0}
+    left.legend(**below, ncols=2)
     table = threshold_table(targets, scores)
     for name, colour in (("precision", BLUE), ("recall", ORANGE), ("f1", GREEN)):
         right.plot(table["threshold"], table[name], color=colour, lw=1.8, label="F1" if name == "f1" else name)
@@ -524,7 +526,7 @@ def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[
     right.set_xlim(0, 1)
     right.set_ylim(0, 1.02)
     right.grid()
-    right.legend(fontsize=8, loc="best")
+    right.legend(**below, ncols=3)
     return figure
 
 

@@ -111,3 +111,8 @@ def published_words(result: Published, measure: Measure) -> str:
 def with_article(words: str) -> str:
     """Words with their indefinite article."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def sentence(words: str) -> str:
+    """Words with a capital first letter."""
+    return f"{words[:1].upper()}{words[1:]}"

@@ -120,6 +120,8 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
         same = [p for p in elsewhere if pooling.startswith(f"{p.variant.get('pooling')}_")]
         chosen += same or sorted(elsewhere, key=lambda p: -(p.wa or 0.0))[:1]
     beside = [(_beside_sound if p.corpus in SOUND_CORPORA else _beside)(p, run, recipe) for p in chosen]
+    if corpus.get("name") in SOUND_CORPORA:  # the model's own results before those of others
+        beside.sort(key=lambda b: b.result.model is None or b.result.model != model)
     return sorted(beside, key=lambda b: not b.comparable)
 
 
@@ -196,7 +198,7 @@ def _beside_sound(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any
     sentences = []
     # Clips of AudioSet vanish from the net, so that no two copies of it are the same.
     same_data = abs(items - p.items) <= (0.15 if p.corpus == "audioset" else 0.02) * p.items
-    if items != p.items:
+    if abs(items - p.items) > 0.01 * p.items:
         sentences.append(f"About {p.items:,} clips there, {items:,} here.")
     same_parts = protocol.get("name") in {"folds", "official"} and folds == p.folds
     there = f"{owner.capitalize()} uses {p.protocol}"

@@ -426,7 +426,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         ]
         if summary
         else [],
-        "beside_caption": f"This run beside what others report, {main.short}"
+        "beside_caption": f"This run beside what others report, {main.words if main.short == main.name else main.short}"
         + (f" and {second.short}" if any(getattr(b.result, second.key, None) is not None for b in beside) else "")
         + (" in percent" if main.percent else ""),
         "beside_second": any(getattr(b.result, second.key, None) is not None for b in beside),

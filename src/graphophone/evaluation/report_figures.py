@@ -11,7 +11,7 @@ from scipy import stats
 
 from graphophone.evaluation import figures as draw
 from graphophone.evaluation.metrics import reliability, tag_targets
-from graphophone.evaluation.page import plural
+from graphophone.evaluation.page import plural, sentence
 from graphophone.evaluation.results import RunResults
 
 
@@ -156,12 +156,13 @@ def _class_figures(results: RunResults, add: Add) -> None:
         f"{row['class']} {100 * row['recall']:.0f} %" for row in pooled["per_class"] if row["recall"] is not None
     )
     together = f", all {len(results.scored_seeds)} seeds together" if len(results.scored_seeds) > 1 else ""
+    count = len(results.classes)
     add(
         "confusion",
         draw.confusion(pooled["confusion"], results.classes),
         f"Confusion matrix. Recall of the classes: {recalls}.",
         "Of the items of each true class (row), how many percent were recognised as what"
-        f"{', and below the count' if len(results.classes) <= 12 else ''}{together}.",
+        f"{', and below the count' if count <= 12 else ', the darker the more' if count > 24 else ''}{together}.",
     )
     if pooled["per_speaker"]:
         add(
@@ -206,9 +207,9 @@ def _tagging_figures(results: RunResults, add: Add) -> None:
         draw.threshold_curves(*_one_seed(results), results.classes),
         f"Precision against recall of five classes, and precision, recall and F1 over all tags by threshold. "
         f"{threshold_words(results)}",
-        "Left: precision against recall of the best, the worst and three classes at the quarters in between. Right: "
-        "what giving tags from some probability on does, over all tags of all items; the dashed line is 0.5."
-        + (f" Seed {results.scored_seeds[0]}." if several else ""),
+        "Left: precision against recall of the best, the worst and three classes at the quarters in between, with "
+        "their average precision. Right: what giving tags from some probability on does, over all tags of all items; "
+        "the dashed line is 0.5." + (f" Seed {results.scored_seeds[0]}." if several else ""),
     )
 
 
@@ -252,7 +253,7 @@ def make_figures(results: RunResults) -> dict[str, dict[str, Any]]:
                 curves,
                 selected if top and kept != kept_words(results) else None,
                 key=selection.key,
-                title=f"{selection.words[0].upper()}{selection.words[1:]}{', %' if selection.percent else ''}",
+                title=f"{sentence(selection.words)}{', %' if selection.percent else ''}",
                 scale=100.0 if selection.percent else 1.0,
             ),
             f"Learning curves of {plural(len(curves), 'training')}: loss{f' and {selection.words}' if drawn else ''} "
