@@ -373,33 +373,16 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 def _evaluate_elsewhere(options: argparse.Namespace) -> int:
     """The deployed model on a corpus that it was not trained on."""
-    import numpy as np
-
     from graphophone import corpora
-    from graphophone.evaluation.metrics import classification_metrics
+    from graphophone.evaluation.elsewhere import evaluate_elsewhere
+    from graphophone.evaluation.measures import measures_of
+    from graphophone.evaluation.page import listed
     from graphophone.inference import Recognizer
 
     recognizer = Recognizer.from_pretrained(options.folder, progress=not options.json)
     corpus = corpora.load(options.corpus, options.root, **_corpus_options(options))
-    if "label" not in corpus.table:
-        raise GraphophoneError(f"corpus {corpus.name!r} has several labels per item; this model gives one")
-    shared = [label for label in corpus.classes if label in recognizer.labels]
-    if not shared:
-        raise GraphophoneError(
-            f"corpus {corpus.name!r} and the model share no label: {', '.join(corpus.classes)} there, "
-            f"{', '.join(recognizer.labels)} here"
-        )
-    table = corpus.table[corpus.table["label"].isin(shared)]
-    answers = recognizer.process_table(table)
-    truth = table.loc[answers.index]
-    number = {label: i for i, label in enumerate(recognizer.labels)}
-    measured = classification_metrics(
-        np.array([number[label] for label in truth["label"]]),
-        answers[[f"p_{label}" for label in recognizer.labels]].to_numpy(),
-        recognizer.labels,
-        list(truth["speaker"]) if "speaker" in truth else None,
-    )
-    failures = list(corpus.problems) + answers.attrs["failures"]
+    found = evaluate_elsewhere(recognizer, corpus)
+    measured = found.metrics
     if options.json:
         sys.stdout.write(json.dumps(measured, indent=2) + "\n")
     else:
@@ -409,11 +392,19 @@ def _evaluate_elsewhere(options: argparse.Namespace) -> int:
                 f"[yellow]the model was trained on items of {trained}: on these it is no test. The honest figures are "
                 f"those of the run (graphophone evaluate {options.folder})[/yellow]"
             )
+        # The facts of the corpus that is heard, by the kind of answers that the model gives.
+        facts = {"corpus": {"name": corpus.name}}
+        measures = measures_of(facts, kind="tagging" if recognizer.bundle.kind == "tagging" else "classification")
+        figures = ", ".join(f"{m.short} {m.say(measured[m.key])}" for m in (measures.main, measures.second))
+        noun = "tags" if measures.kind == "tagging" else "labels"
         out.print(
-            f"{len(truth)} items of {corpus.name} with the labels {', '.join(shared)}, by a model of {trained}: "
-            f"UA {100 * measured['ua']:.1f} %, WA {100 * measured['wa']:.1f} %"
+            f"{measured['n']} items of {corpus.name} with the {noun} {listed(found.shared, 20)}, by a model of "
+            f"{trained}: {figures}",
+            highlight=False,
         )
-    return _show_problems(failures)
+        if measured.get("excluded"):
+            out.print(f"left out of the means, without a positive item: {listed(measured['excluded'], 20)}")
+    return _show_problems(found.failures)
 
 
 def run_report(options: argparse.Namespace) -> int:
@@ -686,10 +677,19 @@ def _show_comparison(frame: pd.DataFrame) -> None:
     shown = frame[["run", *keys, "parameters"]].copy()
     prefix = os.path.commonprefix([*frame["run"]]).rpartition("-")[0] if len(frame) > 1 else ""  # noqa: RUF071
     shown["run"] = [name.removeprefix(f"{prefix}-") for name in frame["run"]]  # names of a sweep begin alike
-    for name in ("ua", "wa"):
-        spread = [f" ± {100 * sd:.1f}" if sd == sd and sd is not None else "" for sd in frame[f"{name}_sd"]]
-        shown[f"{name.upper()} %"] = [f"{100 * mean:.1f}{sd}" for mean, sd in zip(frame[name], spread, strict=True)]
-    shown["val. UA %"] = [f"{100 * value:.1f}" for value in frame["validation_ua"]]
+    measures = frame.attrs["measures"]
+    for measure in (measures.main, measures.second):
+        means, deviations = frame[measure.key], frame[f"{measure.key}_sd"]
+        shown[f"{measure.short}{measure.unit}"] = [
+            measure.write(None if mean != mean else mean) + (f" ± {measure.write(sd)}" if sd == sd else "")
+            for mean, sd in zip(means, deviations, strict=True)
+        ]
+    selection = measures.selection
+    validation = frame[f"validation_{selection.key}"]
+    if validation.notna().any():
+        shown[f"val. {selection.short}{selection.unit}"] = [
+            selection.write(None if value != value else value) for value in validation
+        ]
     shown["s/epoch"] = [f"{value:.1f}" for value in frame["seconds_per_epoch"]]
     _show_frame(shown.rename(columns={key: key.rpartition(".")[2] for key in keys}))
     if not frame["complete"].all():
@@ -698,29 +698,44 @@ def _show_comparison(frame: pd.DataFrame) -> None:
 
 def _show_run(run: Any) -> None:
     """The figures of a run, per fold and in all."""
+    from graphophone.evaluation.results import measures_of_folder
     from graphophone.evaluation.statistics import Estimate
 
-    table = Table("fold", "seed", "UA %", "WA %", "validation UA %", "epoch kept", "s/epoch", box=None)
-    for fold in run.metrics["folds"]:
+    measures = measures_of_folder(run.folder)
+    main, second, selection = measures.main, measures.second, measures.selection
+    folds = run.metrics["folds"]
+    validated = any(fold.get("validation") for fold in folds)
+    columns = [f"{m.short}{m.unit}" for m in (main, second)]
+    chosen = [f"validation {selection.short}{selection.unit}", "epoch kept"] if validated else []
+    table = Table("fold", "seed", *columns, *chosen, "s/epoch", box=None)
+    for fold in folds:
+        held = fold.get("validation") or {}
         table.add_row(
             fold["fold"],
             str(fold["seed"]),
-            f"{100 * fold['ua']:.1f}",
-            f"{100 * fold['wa']:.1f}",
-            f"{100 * fold['validation']['ua']:.1f}",
-            str(fold["best_epoch"] + 1),
+            *(m.write(fold[m.key]) for m in (main, second)),
+            *([selection.write(held.get(selection.key)), str(fold["best_epoch"] + 1)] if validated else []),
             f"{fold['seconds_per_epoch']:.1f}",
         )
     out.print(table)
-    for name, words in (("ua", "UA"), ("wa", "WA")):
-        seeds = Estimate.from_dict(run.metrics[name])
-        folds = Estimate.from_dict(run.metrics["over_folds"][name])
-        spread = f", sd over seeds {100 * seeds.sd:.1f}" if seeds.sd is not None else ""
-        over = f"; mean over folds {100 * folds.mean:.1f}" + (
-            f" ± {100 * folds.sd:.1f}" if folds.sd is not None else ""
-        )
+    if not validated:
+        out.print("there were no validation items: nothing was selected")
+    for measure in (main, second):
+        if run.metrics[measure.key] is None:
+            continue
+        seeds = Estimate.from_dict(run.metrics[measure.key])
+        spread = f", sd over seeds {measure.write(seeds.sd)}" if seeds.sd is not None else ""
+        over = ""
+        if run.metrics["over_folds"][measure.key] is not None:
+            mean = Estimate.from_dict(run.metrics["over_folds"][measure.key])
+            over = f"; mean over folds {measure.spread(mean)}"
         pooled = "test items of all folds pooled" if run.metrics["complete"] else "test items so far"
-        out.print(f"{words} {100 * seeds.mean:.1f} % ({pooled}{spread}{over})", highlight=False)
+        out.print(f"{measure.short} {measure.say(seeds.mean)} ({pooled}{spread}{over})", highlight=False)
+    excluded = run.metrics["pooled"].get("excluded")
+    if excluded:
+        from graphophone.evaluation.page import listed
+
+        out.print(f"[yellow]left out of the means, without a positive test item: {listed(excluded, 20)}[/yellow]")
     if not run.metrics["complete"]:
         out.print("[yellow]some folds or seeds are not trained yet: these figures are provisional[/yellow]")
     out.print(f"report: {run.report}", soft_wrap=True)
