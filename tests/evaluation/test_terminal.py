@@ -1,0 +1,73 @@
+"""What the command line prints of runs and comparisons on sounds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from graphophone import cli
+from graphophone.evaluation.results import RunResults
+from graphophone.runs import Run
+
+MakeRun = Callable[..., Path]
+
+
+def finished(folder: Path) -> Run:
+    """A run as `graphophone evaluate` gives it."""
+    results = RunResults.read(folder)
+    assert results.summary is not None
+    metrics = json.loads(json.dumps(results.summary))
+    jobs = {(job.fold, job.seed): job.metrics for job in results.done}
+    for fold in metrics["folds"]:
+        job = jobs[fold["fold"], fold["seed"]]
+        assert job is not None
+        fold |= {key: job[key] for key in ("validation", "best_epoch", "seconds_per_epoch")}
+    return Run(folder, {**metrics, "complete": results.complete})
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_run_of_tags(make_sound_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finished(make_sound_run(classes=6, items=60, empty=1))
+    cli._show_run(run)
+    text = printed(capsys)
+    assert "fold seed mAP mAUC validation mAP epoch kept s/epoch" in text
+    assert f"mAP {run.metrics['map']['mean']:.3f} (test items of all folds pooled, sd over seeds" in text
+    assert "left out of the means, without a positive test item: sound 005" in text
+
+
+def test_run_without_validation(make_sound_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_sound_run(
+        kind="classification", corpus="esc10", classes=10, items=40, folds=5, seeds=(0,), validated=False, equal=True
+    )
+    run = finished(folder)
+    cli._show_run(run)
+    text = printed(capsys)
+    assert "fold seed Accuracy % UA % s/epoch" in text
+    assert "there were no validation items: nothing was selected" in text
+    assert f"Accuracy {100 * run.metrics['wa']['mean']:.1f} % (test items" in text
+
+
+def test_comparisons(make_sound_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:
+    tags = [make_sound_run(f"tags-{n}", classes=3, items=30, skill=n, recipe={"model.size": f"{n}"}) for n in (1, 2)]
+    assert cli.main(["compare", *map(str, tags)]) == cli.OK
+    text = printed(capsys)
+    assert "mAP" in text
+    assert "val. mAP" in text
+    assert "UA" not in text
+    plain = [
+        make_sound_run(
+            f"esc-{n}", kind="classification", corpus="esc10", classes=4, items=20, folds=5, seeds=(0,),
+            validated=False, recipe={"model.size": f"{n}"},
+        )
+        for n in (1, 2)
+    ]  # fmt: skip
+    assert cli.main(["compare", *map(str, plain)]) == cli.OK
+    text = printed(capsys)
+    assert "Accuracy %" in text
+    assert "val." not in text
+    assert cli.main(["compare", str(tags[0]), str(plain[0])]) == cli.FAILED
+    assert "compare runs of one kind" in " ".join(capsys.readouterr().err.split())
