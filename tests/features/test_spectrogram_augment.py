@@ -49,7 +49,8 @@ def test_any_setting_switches_it_on(setting):
      ({"mixup_alpha": 0.0}, "mixup_alpha"), ({"mixup_domain": "mel"}, "mixup_domain"),
      ({"time_shift": 2}, "time_shift"), ({"gain": -1}, "gain"), ({"frequency_shift": -1}, "frequency_shift"),
      ({"time_masks": -1}, "time_masks"), ({"time_mask": 0}, "time_mask"), ({"frequency_mask": 0}, "frequency_mask"),
-     ({"mask_value": "min"}, "mask_value"),
+     ({"gain": float("inf")}, "gain"), ({"gain": float("nan")}, "gain"), ({"time_masks": 1.5}, "time_masks"),
+     ({"frequency_shift": 2.5}, "frequency_shift"), ({"mask_value": "min"}, "mask_value"),
      ({"mask_value": float("nan")}, "mask_value"), ({"speed_probability": -0.1}, "speed_probability")],
 )  # fmt: skip
 def test_impossible_settings_are_named(setting, name):

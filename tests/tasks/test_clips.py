@@ -185,6 +185,16 @@ def test_targets_of_mixtures_are_mixtures(made: Corpora, seed: int, multi_label:
     assert 1 - 1e-6 <= y.sum() <= (2 if multi_label else 1) + 1e-6
 
 
+def test_sparse_targets_are_the_dense_ones(made: Corpora) -> None:
+    for multi_label, corpus in ((False, made.one), (True, made.many)):
+        dense = made.clips(multi_label, mixup_probability=0.5, mixup_domain="power")
+        sparse = made.clips(multi_label, mixup_probability=0.5, mixup_domain="power")
+        sparse.targets = corpus.memberships
+        assert all(same(dense[epoch, row], sparse[epoch, row]) for epoch in range(3) for row in range(5))
+    batches = clip_loader(sparse, batch_size=2, balanced=True)
+    assert sum(len(batch["row"]) for batch in batches) == 5
+
+
 def test_weights_that_exceed_one_are_clamped(made: Corpora) -> None:
     data = made.clips(True, mixup_probability=1.0, mixup_domain="power")
     data.targets = 2 * data.targets

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning import LightningModule, Trainer
+from scipy.sparse import csr_array
 
 from graphophone.features import FeaturePipeline, create_extractor
 from graphophone.features.augment import FrameAugmentation
@@ -84,6 +85,7 @@ def test_a_balanced_order_of_tags_follows_the_sum_of_inverse_class_sizes():
     common, rare = 1000 / 3.01, 1000 / 1.01
     expected = np.array([common, common, common + rare, 0])
     np.testing.assert_allclose(balanced_weights(targets), expected / expected.sum())
+    np.testing.assert_array_equal(balanced_weights(csr_array(targets)), balanced_weights(targets))
     order = EpochOrder(4, balanced=True, targets=targets)
     drawn = []
     for epoch in range(2000):

@@ -78,12 +78,13 @@ class SpectrogramAugmentation:
             raise ValueError(f"augment.mixup_alpha must be above 0, not {self.mixup_alpha}")
         if self.mixup_domain not in ("waveform", "power"):
             raise ValueError(f"augment.mixup_domain must be 'waveform' or 'power', not {self.mixup_domain!r}")
-        for name in ("gain", "frequency_shift", "time_masks", "frequency_masks"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"augment.{name} must not be negative, not {getattr(self, name)}")
-        for name in ("time_mask", "frequency_mask"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"augment.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.gain < math.inf:
+            raise ValueError(f"augment.gain must be finite and not negative, not {self.gain}")
+        least = {"frequency_shift": 0, "time_masks": 0, "frequency_masks": 0, "time_mask": 1, "frequency_mask": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+                raise ValueError(f"augment.{name} must be a whole number from {bound} on, not {value}")
         if isinstance(self.mask_value, str):
             if self.mask_value != "mean":
                 raise ValueError(f"augment.mask_value must be a number or 'mean', not {self.mask_value!r}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from graphophone import audio
@@ -33,7 +34,8 @@ class SpectrogramClips(Dataset):
             augmentation. Their pipeline gives a fixed number of frames and no columns beside the extractor's.
         corpus: The items. The recordings of two that are mixed in the waveform domain are read, within their ``start``
             and ``end``; otherwise none is.
-        targets: Class of every item of the corpus, `[items]`, or 0 and 1, `[items, classes]`.
+        targets: Class of every item of the corpus, `[items]`, or 0 and 1, `[items, classes]`; sparse
+            (``corpus.memberships``) for a large corpus of tags.
         rows: Which items this data set holds, `[n]`; partners of a mixture are drawn from these.
         standardizer: Maps `[frames, mels]` to the same shape.
         augmentation: What is changed; None for validation and test.
@@ -48,7 +50,7 @@ class SpectrogramClips(Dataset):
         self,
         versions: Sequence[FeatureSet],
         corpus: Corpus,
-        targets: np.ndarray,
+        targets: np.ndarray | csr_array,
         rows: np.ndarray,
         standardizer: Standardizer,
         augmentation: SpectrogramAugmentation | None = None,
@@ -89,10 +91,13 @@ class SpectrogramClips(Dataset):
 
     def target(self, row: int) -> np.ndarray:
         """Target of a row of the corpus without mixup, `[classes]` float32."""
-        if self.targets.ndim == 2:
-            return self.targets[row].astype(np.float32)
         target = np.zeros(self.classes, dtype=np.float32)
-        target[self.targets[row]] = 1
+        if isinstance(self.targets, csr_array):
+            target[self.targets.indices[self.targets.indptr[row] : self.targets.indptr[row + 1]]] = 1
+        elif self.targets.ndim == 2:
+            target[:] = self.targets[row]
+        else:
+            target[self.targets[row]] = 1
         return target
 
     def _changed(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Batch, Data
 
@@ -100,7 +101,7 @@ class UtteranceGraphs(Dataset):
         )
 
 
-def balanced_weights(targets: np.ndarray) -> np.ndarray:
+def balanced_weights(targets: np.ndarray | csr_array) -> np.ndarray:
     """Chance of each item to be drawn, so that every class is drawn about equally often.
 
     With one class per item the chance is the inverse of the size of the class. With several it is proportional to the
@@ -109,7 +110,7 @@ def balanced_weights(targets: np.ndarray) -> np.ndarray:
     an item without a label is never drawn.
 
     Args:
-        targets: ``[items]`` classes, or ``[items, classes]`` of 0 and 1.
+        targets: ``[items]`` classes, or ``[items, classes]`` of 0 and 1, dense or sparse.
 
     Returns:
         ``[items]`` float64 with the sum 1.
@@ -117,7 +118,7 @@ def balanced_weights(targets: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: If no item has a label.
     """
-    if targets.ndim == 1:
+    if not isinstance(targets, csr_array) and targets.ndim == 1:
         weights = 1.0 / np.bincount(targets)[targets]
     else:
         weights = targets @ (1000.0 / (targets.sum(axis=0) + 0.01))
@@ -146,7 +147,7 @@ class EpochOrder(Sampler[tuple[int, ...]]):
         *,
         shuffle: bool = False,
         balanced: bool = False,
-        targets: np.ndarray | None = None,
+        targets: np.ndarray | csr_array | None = None,
         seed: int = 0,
         count_repeats: bool = False,
     ) -> None:
