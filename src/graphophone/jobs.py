@@ -41,7 +41,7 @@ from graphophone.tasks.averaging import EpochAveraging, StepAveraging, refresh_b
 from graphophone.tasks.base import SupervisedTask
 from graphophone.tasks.callbacks import EpochBar, EpochKeeper
 from graphophone.tasks.data import EpochOrder
-from graphophone.tasks.distributed import ProcessThreads, shared
+from graphophone.tasks.distributed import TrainingProcess, shared
 
 HEADLINES = {
     "classification": ("ua", "wa", "weighted_f1", "macro_f1", "ece"),
@@ -217,7 +217,7 @@ def _callbacks(
             EarlyStopping(task.monitor, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
         )
     if settings.devices > 1:
-        callbacks.append(ProcessThreads(settings.threads))
+        callbacks.append(TrainingProcess(settings.threads))
     if progress:
         callbacks.append(EpochBar())
     return callbacks

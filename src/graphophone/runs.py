@@ -321,6 +321,26 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def _check_devices(recipe: Recipe, workers: int) -> None:
+    """Refuse what this machine, or PyTorch, has not.
+
+    Raises:
+        RunError: Naming the setting.
+    """
+    settings = recipe.training
+    cuda = torch.cuda.device_count() if settings.device != "cpu" else 0
+    if settings.device == "cuda" and not cuda:
+        raise RunError("training.device is 'cuda', but PyTorch finds no CUDA device here; use 'auto' or 'cpu'")
+    if settings.devices == 1:
+        return
+    if workers > 1:
+        raise RunError("several workers and several training.devices exclude each other; set one of them to 1")
+    if cuda and cuda < settings.devices:
+        raise RunError(f"training.devices is {settings.devices}, but PyTorch finds {cuda} here; lower it")
+    if not cuda and settings.sync_batchnorm:
+        raise RunError("training.sync_batchnorm works on CUDA devices only; set it to false")
+
+
 def train(
     recipe: Recipe | str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
@@ -353,10 +373,7 @@ def train(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, overrides)
     console = console or Console(stderr=True, quiet=not progress)
-    if recipe.training.device == "cuda" and not torch.cuda.is_available():
-        raise RunError("training.device is 'cuda', but PyTorch finds no CUDA device here; use 'auto' or 'cpu'")
-    if recipe.training.devices > 1 and workers > 1:
-        raise RunError("several workers and several training.devices exclude each other; set one of them to 1")
+    _check_devices(recipe, workers)
     prepared = prepare(recipe, progress=progress)
     make_input(recipe, prepared)  # refuses features that the model cannot read
     corpus = prepared.corpus

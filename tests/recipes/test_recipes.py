@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from graphophone.errors import UnknownNameError
+from graphophone.errors import GraphophoneError, UnknownNameError
 from graphophone.recipes import Recipe, RecipeError, corpus_options, list_recipes, load_recipe
 
 SMALL = {
@@ -148,3 +148,112 @@ def test_corpus_options_are_typed_by_the_adapter():
     ):
         with pytest.raises(RecipeError, match=message):
             corpus_options("prosody", words)
+
+
+CLIPS = {
+    "name": "sounds",
+    "corpus": {"name": "folder", "root": "somewhere"},
+    "features": {"name": "fbank", "frames": 128},
+    "model": {"name": "lhgnn", "size": "ti"},
+    "task": {"name": "clip_classification"},
+    "protocol": {"name": "stratified"},
+}
+
+
+def test_a_model_that_reads_spectrograms_decides_what_the_other_sections_default_to():
+    recipe = load_recipe(CLIPS)
+    assert (recipe.reads, recipe.kind) == ("spectrogram", "classification")
+    plain = recipe.to_dict()
+    assert plain["graph"] == {"name": "none"}
+    assert plain["augment"]["name"] == "spectrogram"
+    assert plain["standardize"] == {"per": "corpus", "mean": None, "std": None, "clip": 10.0}
+    assert not {"num_mel_bins", "frames", "num_classes"} & set(plain["model"])
+    assert load_recipe(plain) == recipe
+    graph = load_recipe(SMALL)
+    assert (graph.reads, graph.kind) == ("graph", "classification")
+    assert graph.to_dict()["augment"]["name"] == "frames"
+    assert graph.standardize.per == "column"
+
+
+def test_sections_of_clips_are_typed_and_overridden():
+    words = ["--augment.mixup_probability=0.5", "--standardize.per", "column", "--standardize.clip=.inf"]
+    recipe = load_recipe(CLIPS, [*words, "--task.milestones=[2, 4]", "--task.schedule", "multistep"])
+    assert recipe.augment.mixup_probability == 0.5
+    assert recipe.standardize.per == "column"
+    assert recipe.standardize.clip == float("inf")
+    assert recipe.task["milestones"] == [2, 4]
+    assert load_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+    assert load_recipe(CLIPS, ["--task.name", "clip_tagging"]).kind == "tagging"
+
+
+@pytest.mark.parametrize("name", ["vig", "ast", "cnn14"])
+def test_other_models_take_the_place_of_lhgnn(name):
+    recipe = load_recipe("lhgnn-esc10", ["--model.name", name])
+    assert recipe.model["name"] == name
+    assert recipe.augment == load_recipe("lhgnn-esc10").augment
+    assert recipe.graph == {"name": "none"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--graph.name", "line"], r"'lhgnn' builds its graph itself; set graph\.name to none"),
+        (["--task.name", "graph_classification"], r"set task\.name to clip_classification or clip_tagging"),
+        (["--model.name=glnn", "--graph.name=line"], r"'glnn' reads graphs.*set task\.name to graph_classification"),
+        (["--augment.name", "frames"], r"needs augment\.name spectrogram"),
+        (["--augment.name", "frame"], r"unknown augmentation 'frame'.*Did you mean 'frames'"),
+        (["--augment.tempo", "0.1"], r"unknown key 'augment\.tempo'"),
+        (["--augment.mixup_probability", "2"], r"augment\.mixup_probability"),
+        (["--model.num_mel_bins", "3"], r"unknown key 'model\.num_mel_bins'"),
+        (["--standardize.mean", "1"], r"standardize\.mean and standardize\.std go together"),
+        (["--standardize.mean=1", "--standardize.std=1", "--standardize.per=column"], r"standardize\.per to 'corpus'"),
+        (["--standardize.mean=1", "--standardize.std=0"], r"standardize\.std must be above 0"),
+        (["--standardize.clip=0"], r"standardize\.clip must be above 0"),
+        (["--training.devices=0"], r"training\.devices must be at least 1"),
+        (["--training.averaging=epochs"], r"set training\.selection to 'last' and training\.patience to 0"),
+        (
+            [
+                *("--training.averaging=epochs", "--training.selection=last", "--training.patience=0"),
+                *("--training.epochs=3", "--training.average_first=4"),
+            ],
+            r"average_first 4.*must be epochs of the training.*which has 3",
+        ),
+        (["--training.class_weights=true", "--task.name=clip_tagging"], r"use training\.balanced"),
+    ],
+)
+def test_wrong_words_on_clips_are_named_in_one_line(overrides, message):
+    with pytest.raises(GraphophoneError, match=message) as caught:
+        load_recipe(CLIPS, overrides)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_reads_a_graph_needs_a_builder():
+    with pytest.raises(RecipeError, match=r"'glnn' reads a graph; set graph\.name"):
+        load_recipe(changed(graph="none"))
+
+
+def test_lhgnn_recipes_hold_the_published_settings():
+    for name, epochs, averaged in (("lhgnn-audioset", 30, (16, 30)), ("lhgnn-fsd50k", 40, (21, 40))):
+        recipe = load_recipe(name)
+        assert recipe.kind == "tagging"
+        assert (recipe.features["num_mel_bins"], recipe.features["frames"]) == (128, 1024)
+        assert (recipe.features["frame_length"], recipe.features["frame_shift"]) == (0.025, 0.01)
+        assert (recipe.standardize.mean, recipe.standardize.std) == (-4.6476, 4.5699)
+        assert recipe.standardize.clip == float("inf")
+        assert (recipe.augment.mixup_probability, recipe.augment.mixup_alpha) == (0.5, 10.0)
+        assert (recipe.augment.time_mask, recipe.augment.frequency_mask) == (192, 48)
+        assert (recipe.task["optimizer"], recipe.task["learning_rate"]) == ("adamw", 1e-3)
+        assert (recipe.task["weight_decay"], recipe.task["betas"]) == (0.05, [0.9, 0.999])
+        assert (recipe.task["warmup_steps"], recipe.task["gamma"]) == (1000, 0.5)
+        assert recipe.task["milestones"] == list(range(10, epochs, 5))
+        assert (recipe.training.epochs, recipe.training.batch_size) == (epochs, 128)
+        assert recipe.training.averaged_epochs == averaged
+        assert recipe.training.balanced
+        assert recipe.training.gradient_clip == 0.5
+    recipe = load_recipe("lhgnn-esc50")
+    assert (recipe.standardize.mean, recipe.standardize.std) == (-6.6268077, 5.358466)
+    assert (recipe.augment.time_mask, recipe.augment.frequency_mask, recipe.features["frames"]) == (96, 24, 512)
+    assert (recipe.training.epochs, recipe.training.batch_size, recipe.training.selection) == (25, 48, "last")
+    assert (recipe.task["gamma"], recipe.task["milestones"][0]) == (0.85, 5)
+    assert recipe.protocol["validation"] == "none"
+    assert recipe.seeds == [0, 1, 2, 3, 4]

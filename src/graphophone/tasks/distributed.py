@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,13 +57,24 @@ class BatchShare(Sampler[list[Any]]):
             yield held
 
     def __len__(self) -> int:
-        size, items = int(self.batches.batch_size), len(self.sampler)
-        full, rest = divmod(items, size)
-        return max(1, full + (rest >= self.world * self.smallest))
+        full, rest = divmod(len(self.sampler), int(self.batches.batch_size))
+        joined = full > 0 and 0 < rest < self.world * self.smallest
+        return full if joined else len(self.batches)
 
     def __iter__(self) -> Iterator[list[Any]]:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         return (list(batch[rank :: self.world]) for batch in self._whole())
+
+
+class OwnGenerator(torch.Generator):
+    """A source of chance of a loader's own, sent to another process as a new one.
+
+    A generator's state would be sent as a tensor that lives no longer than it takes to send it, and the file behind
+    it could be taken for that of the next such tensor.
+    """
+
+    def __reduce__(self) -> Any:
+        return OwnGenerator, ()
 
 
 def shared(loader: DataLoader[Any], world: int, *, training: bool) -> DataLoader[Any]:
@@ -77,21 +90,28 @@ def shared(loader: DataLoader[Any], world: int, *, training: bool) -> DataLoader
         num_workers=loader.num_workers,
         pin_memory=loader.pin_memory,
         persistent_workers=loader.persistent_workers,
-        generator=torch.Generator(),
+        generator=OwnGenerator(),
     )
 
 
-class ProcessThreads(Callback):
-    """CPU threads of each training process.
+class TrainingProcess(Callback):
+    """What each of several training processes sets up for itself: its CPU threads, and silence.
 
     Args:
-        count: Number of threads; 0 leaves the setting.
+        threads: CPU threads of each process; 0 leaves the setting.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Called in each process before it starts."""
-        if self.count:
-            torch.set_num_threads(self.count)
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        # What is logged is the same in all processes, or is averaged where it is made.
+        warnings.filterwarnings("ignore", ".*sync_dist=True.*")
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*Grad strides do not match.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
