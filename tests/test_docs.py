@@ -146,7 +146,7 @@ def test_pages_are_found() -> None:
     assert {page.name for page in PAGES} >= {
         "README.md", "corpora.md", "extending.md", "first_steps.md", "recipes.md", "using.md",
     }  # fmt: skip
-    assert len(WITH_PYTHON) == 6
+    assert len(WITH_PYTHON) == 7
     assert len(ALL_COMMANDS) > 40
 
 
