@@ -68,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = _Parser(
         prog="graphophone",
-        description="Graph neural networks on sound: train, compare, explain and use speech-emotion models.",
+        description="Graph neural networks on sound: train, compare, explain and use models of speech and of sounds.",
         epilog=(
             "a first hour:\n"
             "  graphophone demo                                    everything once, on built-in speech\n"
@@ -152,16 +152,18 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "predict",
         run_predict,
-        "name the emotion of files, or of all files in folders",
+        "say what is heard in files, or in all files of folders: a class, or tags",
         "  graphophone predict runs/glnn-ravdess one.wav\n"
         "  graphophone predict runs/glnn-ravdess one.wav folder/ --format csv > answers.csv\n"
-        "  graphophone predict my_model recordings/ --threshold 0.5 --format json\n\n" + EXIT_CODES,
+        "  graphophone predict my_model recordings/ --threshold 0.5 --format json\n"
+        "  graphophone predict my_tagger street.wav --top 10\n"
+        "  graphophone predict my_tagger recordings/ --tag-threshold 0.3 --no-probabilities --output tags.csv\n\n"
+        + EXIT_CODES,
     )
     sub.add_argument("model", help="run folder, model folder or hub id")
     sub.add_argument("paths", nargs="+", help="audio files and folders of them")
-    sub.add_argument("--format", choices=("table", "csv", "json"), default="table")
-    sub.add_argument("--output", type=Path, help="file to write instead of standard output")
-    sub.add_argument("--threshold", type=float, help="say 'unsure' below this confidence (0 to 1)")
+    sub.add_argument("--format", choices=("table", "csv", "json"), help="table, or by the suffix of --output")
+    _answer_options(sub)
     sub.add_argument("--max-duration", type=float, default=60.0, help="longest file, in seconds (60); see timeline")
     sub.add_argument("--workers", type=int, help="processes; all cores by default")
     sub.add_argument("--device", default="cpu", help="cpu, cuda, ...")
@@ -170,25 +172,33 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "timeline",
         run_timeline,
-        "follow the emotion through a long recording",
+        "follow a long recording: what is heard when",
         "  graphophone timeline runs/glnn-ravdess call.wav --window 3 --hop 1\n"
-        "  graphophone timeline runs/glnn-ravdess call.wav --segments --format audacity --output call.txt",
+        "  graphophone timeline runs/glnn-ravdess call.wav --segments --format audacity --output call.txt\n"
+        "  graphophone timeline my_tagger street.wav --tag-threshold 0.3 --segments --plot street.png",
     )
     sub.add_argument("model", help="run folder, model folder or hub id")
     sub.add_argument("path", type=Path, help="one audio file, of any length")
-    sub.add_argument("--window", type=float, default=3.0, help="seconds that each answer hears (3)")
-    sub.add_argument("--hop", type=float, default=1.0, help="seconds between answers (1)")
-    sub.add_argument("--segments", action="store_true", help="join neighbouring windows with the same label")
-    sub.add_argument("--format", choices=("table", "csv", "json", "audacity"), default="table")
-    sub.add_argument("--output", type=Path, help="file to write instead of standard output")
-    sub.add_argument("--threshold", type=float, help="say 'unsure' below this confidence (0 to 1)")
+    sub.add_argument("--window", type=float, help="seconds that each answer hears (the model's own clips, or 3)")
+    sub.add_argument("--hop", type=float, help="seconds between answers (half of the model's own clips, or 1)")
+    sub.add_argument(
+        "--segments",
+        action="store_true",
+        help="join neighbouring windows with the same label; of tags, those from --tag-threshold (0.5) on",
+    )
+    sub.add_argument("--gap", type=float, default=0.0, help="join spans of a tag at most so many seconds apart (0)")
+    sub.add_argument(
+        "--format", choices=("table", "csv", "json", "audacity"), help="table, or by the suffix of --output"
+    )
+    _answer_options(sub)
+    sub.add_argument("--plot", type=Path, help="also draw the likeliest classes over time (.png, .svg, .pdf)")
     sub.add_argument("--device", default="cpu")
 
     sub = _command(
         commands,
         "explain",
         run_explain,
-        "draw which frames and edges carried a decision",
+        "draw which frames, frequencies and edges carried a decision",
         "  graphophone explain runs/glnn-ravdess one.wav\n"
         "  graphophone explain runs/glnn-ravdess one.wav --target sad --output why_sad.png --csv why_sad.csv",
     )
@@ -199,6 +209,20 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--output", type=Path, help="PNG to write; <file>.explained.png here by default")
     sub.add_argument("--csv", type=Path, help="also write the score of each frame")
     sub.add_argument("--device", default="cpu")
+
+    sub = _command(
+        commands,
+        "export",
+        run_export,
+        "write a spectrogram model as an ONNX file, checked against the model",
+        "  graphophone export my_tagger tagger.onnx               features in, tags out\n"
+        "  graphophone export my_tagger tagger.onnx --input wave   sound in, tags out\n\n"
+        "A file tagger.json is written beside it: labels, input, front end, versions.",
+    )
+    sub.add_argument("model", help="run folder, model folder or hub id")
+    sub.add_argument("output", type=Path, help="file to write, *.onnx")
+    sub.add_argument("--input", choices=("features", "wave"), default="features", help="what it reads (features)")
+    sub.add_argument("--opset", type=int, default=18, help="version of ONNX's operators, 18 or newer (18)")
 
     sub = _command(
         commands,
@@ -272,6 +296,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--output", type=Path, default=Path("runs"), help="folder of runs (runs)")
     return parser
+
+
+def _answer_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--output", type=Path, help="file to write instead of standard output")
+    sub.add_argument("--threshold", type=float, help="say 'unsure' below this confidence (0 to 1)")
+    sub.add_argument("--top", type=int, help="name so many tags or classes, the likeliest first (5 for tagging models)")
+    sub.add_argument("--tag-threshold", type=float, help="name only tags or classes from this probability on (0 to 1)")
+    sub.add_argument(
+        "--no-probabilities", action="store_true", help="leave the probability of every class out of CSV and JSON"
+    )
 
 
 def _run_options(sub: argparse.ArgumentParser) -> None:
@@ -425,21 +459,31 @@ def run_compare(options: argparse.Namespace) -> int:
     return OK
 
 
+def _write_answers(answers: pd.DataFrame, options: argparse.Namespace) -> None:
+    """As the options of ``predict`` and ``timeline`` say."""
+    from graphophone.inference.output import write_answers
+
+    suffix = options.output.suffix.lower() if options.output else ""
+    named = {".csv": "csv", ".json": "json"}.get(suffix, "table")
+    write_answers(answers, options.format or named, options.output, probabilities=not options.no_probabilities)
+
+
 def run_predict(options: argparse.Namespace) -> int:
     """``graphophone predict``."""
     from graphophone.inference import Recognizer
-    from graphophone.inference.output import write_answers
 
     recognizer = Recognizer.from_pretrained(
         options.model,
         device=options.device,
         threshold=options.threshold,
+        top=options.top,
+        tag_threshold=options.tag_threshold,
         max_duration=options.max_duration,
         workers=options.workers,
         progress=err.is_terminal,
     )
     answers = recognizer.process_files(options.paths)
-    write_answers(answers, options.format, options.output)
+    _write_answers(answers, options)
     failures = answers.attrs["failures"]
     code = _show_problems([*failures, *answers.attrs["warnings"]])
     return FAILED if failures and answers.empty else code
@@ -447,12 +491,23 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def run_timeline(options: argparse.Namespace) -> int:
     """``graphophone timeline``."""
-    from graphophone.inference import Recognizer, merge_segments, timeline
-    from graphophone.inference.output import write_answers
+    from graphophone.inference import Recognizer, timeline
+    from graphophone.inference.timelines import segments
 
-    recognizer = Recognizer.from_pretrained(options.model, device=options.device, threshold=options.threshold)
+    recognizer = Recognizer.from_pretrained(
+        options.model,
+        device=options.device,
+        threshold=options.threshold,
+        top=options.top,
+        tag_threshold=options.tag_threshold,
+    )
     windows = timeline(recognizer, options.path, window=options.window, hop=options.hop, progress=err.is_terminal)
-    write_answers(merge_segments(windows) if options.segments else windows, options.format, options.output)
+    answers = segments(windows, gap=options.gap) if options.segments else windows
+    _write_answers(answers, options)
+    if options.plot:
+        from graphophone.inference.timeline_picture import save_timeline
+
+        save_timeline(windows, options.plot)
     return _show_problems(windows.attrs.get("failures", []))
 
 
@@ -468,6 +523,17 @@ def run_explain(options: argparse.Namespace) -> int:
         explanation.to_frame().to_csv(options.csv, index=False)
     out.print(f"{options.path}: {explanation.label} ({100 * explanation.probability:.0f} %)", soft_wrap=True)
     out.print(f"explanation: {target}", soft_wrap=True)
+    return OK
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """``graphophone export``."""
+    from graphophone.inference.export import export_onnx
+
+    exported = export_onnx(options.model, options.output, input=options.input, opset=options.opset)
+    out.print(f"model:       {exported.path} ({exported.path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    out.print(f"description: {exported.sidecar}", soft_wrap=True)
+    out.print(f"checked: its logits differ from the model's by {exported.difference:.1e} at most", highlight=False)
     return OK
 
 
@@ -533,7 +599,7 @@ def _show_constants(features: FeatureSet, corpus: Corpus) -> None:
     out.print(
         f"{found.clips} clips{part}, {found.frames} frames: mean {found.mean:.6g}, deviation {found.std:.6g}\n"
         f"frames of a clip: {found.shortest} to {found.longest}, {found.median} in the middle; "
-        f"{found.suggested} hold {100 * found.whole:.0f} % of the clips whole\n"
+        f"{found.suggested} hold {100 * found.whole:.1f} % of the clips whole\n"
         "in the recipe of a model that reads spectrograms:\n"
         f"  features: {{frames: {found.suggested}}}\n"
         f"  standardize: {{per: corpus, mean: {found.mean:.6g}, std: {found.std:.6g}}}",
