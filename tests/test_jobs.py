@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 
-from graphophone import jobs, runs
+from graphophone import cli, jobs, runs
 from graphophone.inference import Recognizer
 from graphophone.recipes import RecipeError, load_recipe
 from graphophone.tasks.base import TrainingDivergedError
@@ -302,3 +302,18 @@ def test_a_diverged_training_says_what_to_do(clip_recipe, tmp_path):
 def test_half_precision(clip_recipe, tmp_path):
     clip_recipe["training"] |= {"epochs": 1, "precision": "bf16-mixed", "refresh_batch_norm": True}
     assert 0 <= quietly(clip_recipe, tmp_path, folds=[0]).metrics["ua"]["mean"] <= 1
+
+
+def test_a_sweep_over_the_kernel(tag_recipe, tmp_path, capsys):
+    tag_recipe["training"] |= {"epochs": 1, "selection": "last"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tag_recipe), "utf-8")
+    words = ["sweep", str(tmp_path / "recipe.yaml"), "--vary", "model.kernel=local,higher", "--output", str(tmp_path)]
+    assert cli.main([*words, "--quiet", "--protocol.validation=0"]) == cli.OK
+    assert (tmp_path / "tags-model.kernel.html").is_file()
+    shown = capsys.readouterr().out
+    for kernel in ("local", "higher"):
+        assert kernel in shown
+        made = json.loads((tmp_path / f"tags-kernel-{kernel}" / "run.json").read_text("utf-8"))
+        assert made["model"]["options"]["kernel"] == kernel
+        metrics = json.loads((tmp_path / f"tags-kernel-{kernel}" / "metrics.json").read_text("utf-8"))
+        assert metrics["validation_map"] is None

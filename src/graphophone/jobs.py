@@ -368,9 +368,9 @@ def predictions_table(corpus: Corpus, rows: np.ndarray, probabilities: np.ndarra
 
 def measure(corpus: Corpus, rows: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     """Figures of the predictions for the items ``rows``, of the kind that fits the corpus."""
-    targets = corpus.targets[rows]
     if corpus.multi_label:
-        return tagging_metrics(targets, probabilities, corpus.classes)
+        return tagging_metrics(corpus.memberships[rows].toarray(), probabilities, corpus.classes)
+    targets = corpus.targets[rows]
     table = corpus.table.iloc[rows]
     speakers = list(table["speaker"]) if "speaker" in table else None
     return classification_metrics(targets, probabilities, corpus.classes, speakers)

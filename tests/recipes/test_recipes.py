@@ -2,6 +2,7 @@ import pytest
 import yaml
 
 from graphophone.errors import GraphophoneError, UnknownNameError
+from graphophone.models.glnn import GLNN
 from graphophone.recipes import Recipe, RecipeError, corpus_options, list_recipes, load_recipe
 
 SMALL = {
@@ -230,6 +231,12 @@ def test_wrong_words_on_clips_are_named_in_one_line(overrides, message):
 def test_a_model_that_reads_a_graph_needs_a_builder():
     with pytest.raises(RecipeError, match=r"'glnn' reads a graph; set graph\.name"):
         load_recipe(changed(graph="none"))
+
+
+def test_a_model_that_no_recipe_trains_is_named(monkeypatch):
+    monkeypatch.setattr(GLNN, "reads", "nodes")
+    with pytest.raises(RecipeError, match=r"'glnn' is not trained by a recipe; it reads nodes"):
+        load_recipe(SMALL)
 
 
 def test_lhgnn_recipes_hold_the_published_settings():

@@ -94,7 +94,7 @@ def run_of(recipe, output, devices, **training):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_processes_take_the_steps_of_one(shared_recipe, tmp_path):
     one, curves, weights = run_of(shared_recipe, tmp_path, 1)
     two, shared_curves, shared_weights = run_of(shared_recipe, tmp_path, 2)
@@ -111,7 +111,7 @@ def test_two_processes_take_the_steps_of_one(shared_recipe, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_training_in_two_processes_goes_on_exactly(shared_recipe, tmp_path):
     small = {"channels": [8, 16], "blocks": [1, 1], "reduction": [2, 1], "k": 3, "P": 4, "K": 2}
     shared_recipe["model"] = {"name": "lhgnn", **small}
@@ -141,7 +141,7 @@ def test_a_training_in_two_processes_goes_on_exactly(shared_recipe, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_what_goes_wrong_in_a_process_is_said_in_a_line(shared_recipe, tmp_path):
     shared_recipe["task"] |= {"learning_rate": 1e30, "schedule": "constant", "warmup": 0.0}
     with pytest.raises(runs.RunError, match=r"^the training loss became nan .*task\.learning_rate") as caught:

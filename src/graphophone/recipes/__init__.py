@@ -442,6 +442,11 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
             raise RecipeError(f"{label}: {slot}.name is missing; one of: {', '.join(registry.names())}")
         names[slot] = str(section["name"])
         registry.get(names[slot])
+        if slot == "model" and _reads(names[slot]) not in _AUGMENTATION_OF:
+            raise RecipeError(
+                f"{label}: model {names[slot]!r} is not trained by a recipe; it reads {_reads(names[slot])}, not a "
+                "graph or a spectrogram of each recording"
+            )
     if _reads(names["model"]) == "spectrogram":
         section = data.setdefault("standardize", {})
         if isinstance(section, dict):
