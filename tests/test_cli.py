@@ -8,11 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 import yaml
 
 from graphophone import cli
 from graphophone.corpora import Problem
-from graphophone.features import create_extractor
+from graphophone.features import FeaturePipeline, Standardizer, create_extractor
+from graphophone.graphs import create_graph
+from graphophone.inference import save_bundle
+from graphophone.models import create_model
 from graphophone.recipes import load_recipe
 
 
@@ -54,7 +58,7 @@ def test_help_of_every_command(capsys):
             ["corpora", "check", "--help"],
         ),
         *([name, "--help"] for name in ("sweep", "evaluate", "report", "compare", "timeline", "explain", "features")),
-        *([name, "--help"] for name in ("models", "recipes", "demo")),
+        *([name, "--help"] for name in ("export", "models", "recipes", "demo")),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)
@@ -237,3 +241,104 @@ def test_of_very_many_problems_the_first_are_listed(capsys: pytest.CaptureFixtur
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == cli.PROBLEMS_SHOWN + 2
     assert lines[-2:] == ["... and 1,234 more", f"{len(problems)} items left out"]
+
+
+@pytest.fixture(scope="module")
+def tagger_folder(tmp_path_factory):
+    """A model of four tags with random weights, on clips of 0.3 s."""
+    network = create_model(
+        "lhgnn",
+        num_classes=4,
+        num_mel_bins=16,
+        frames=30,
+        channels=(8, 8),
+        blocks=(1, 1),
+        reduction=(2, 1),
+        P=4,
+        K=2,
+        k=3,
+    )
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.fill_(10.0)  # keeps the numbers of random weights small
+    return save_bundle(
+        tmp_path_factory.mktemp("tagger") / "model",
+        network,
+        FeaturePipeline(create_extractor("fbank", num_mel_bins=16), frames=30),
+        create_graph("none"),
+        Standardizer.constant(-8.0, 4.0, 16),
+        ["dog", "rain, heavy", "siren", "speech"],
+        kind="tagging",
+    )
+
+
+def test_predict_tags(tagger_folder, mixed_folder, tmp_path, capsys):
+    words = ["predict", str(tagger_folder), str(mixed_folder), "--top", "2"]
+    assert cli.main([*words, "--no-probabilities", "--output", str(tmp_path / "tags.csv")]) == cli.PARTIAL
+    captured = capsys.readouterr()
+    assert "4 items left out" in captured.err
+    assert "hears only the first 0.3 s" in captured.err
+    found = pd.read_csv(tmp_path / "tags.csv")
+    assert list(found.columns) == ["file", "start", "end", "label", "confidence", "tags"]
+    assert {Path(file).name for file in found["file"]} == {"good.wav", "studio.wav", "silent.wav"}
+    assert (found["tags"].str.count("; ") == 1).all()
+    assert cli.main([*words, "--format", "json", "--tag-threshold", "0.999"]) == cli.PARTIAL
+    assert [row["tags"] for row in json.loads(capsys.readouterr().out)["results"]] == [[], [], []]
+    assert cli.main([*words[:3], "--top", "0"]) == cli.FAILED
+    assert "top: 0" in capsys.readouterr().err
+
+
+def test_timeline_of_tags(tagger_folder, tones, tmp_path, capsys):
+    sound = np.concatenate([soundfile.read(tones / label / "b_1.wav")[0] for label in ("low", "high", "low")])
+    soundfile.write(tmp_path / "street.wav", sound, 16000)
+    words = ["timeline", str(tagger_folder), str(tmp_path / "street.wav"), "--tag-threshold", "0"]
+    target, plot = tmp_path / "street.txt", tmp_path / "street.png"
+    words += ["--format", "audacity", "--output", str(target), "--plot", str(plot)]
+    assert cli.main(words) == cli.OK
+    lines = [line.split("\t") for line in target.read_text("utf-8").splitlines()]
+    assert [label for _, _, label in lines] == ["dog", "rain, heavy", "siren", "speech"]
+    assert {float(end) for _, end, _ in lines} == {round(len(sound) / 16000, 6)}
+    assert plot.stat().st_size > 5000
+    words = ["timeline", str(tagger_folder), str(tmp_path / "street.wav"), "--segments", "--tag-threshold", "0"]
+    assert cli.main([*words, "--gap", "1", "--format", "csv"]) == cli.OK
+    segments = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert list(segments.columns) == ["start", "end", "label", "confidence", "windows"]
+    assert cli.main([*words, "--gap", "-1"]) == cli.FAILED
+
+
+def test_explain_a_tag(tagger_folder, tones, tmp_path):
+    picture, table = tmp_path / "why.png", tmp_path / "why.csv"
+    words = ["explain", str(tagger_folder), str(tones / "high" / "a_0.wav"), "--target", "rain, heavy", "--steps", "2"]
+    assert cli.main([*words, "--output", str(picture), "--csv", str(table)]) == cli.OK
+    assert picture.stat().st_size > 10_000
+    assert list(pd.read_csv(table).columns[:3]) == ["time", "score", "below 250 Hz"]
+
+
+def test_export(tagger_folder, trained, tmp_path, capsys):
+    for model, name, rest, text in (
+        (trained[0], "a.onnx", [], "glnn: reads a graph"),
+        (tagger_folder, "a.onnx", ["--opset", "11"], "opset: 11"),
+        (tagger_folder, "a.pb", [], "*.onnx"),
+        (tmp_path / "none", "a.onnx", [], "no such folder"),
+    ):
+        assert cli.main(["export", str(model), str(tmp_path / name), *rest]) == cli.FAILED
+        message = capsys.readouterr().err
+        assert text in message
+        assert len(message.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_export_writes_a_file_that_runs(tagger_folder, tones, tmp_path, capfd):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    target = tmp_path / "tagger.onnx"
+    assert cli.main(["export", str(tagger_folder), str(target), "--input", "wave"]) == cli.OK
+    captured = capfd.readouterr()
+    assert "differ from the model's by" in captured.out
+    assert captured.err == ""  # PyTorch's exporter has nothing to say to a user
+    labels = json.loads((tmp_path / "tagger.json").read_text("utf-8"))["labels"]
+    sound, _ = soundfile.read(tones / "low" / "a_0.wav", dtype="float32")
+    _, probabilities = onnxruntime.InferenceSession(str(target)).run(None, {"wave": sound[None]})
+    assert cli.main(["predict", str(tagger_folder), str(tones / "low" / "a_0.wav"), "--format", "json"]) == cli.OK
+    told = json.loads(capfd.readouterr().out)["results"][0]["probabilities"]
+    assert [told[label] for label in labels] == pytest.approx(probabilities[0].tolist(), abs=1e-3)
