@@ -115,7 +115,7 @@ def test_two_processes_take_the_steps_of_one(shared_recipe, tmp_path):
 def test_a_training_in_two_processes_goes_on_exactly(shared_recipe, tmp_path):
     small = {"channels": [8, 16], "blocks": [1, 1], "reduction": [2, 1], "k": 3, "P": 4, "K": 2}
     shared_recipe["model"] = {"name": "lhgnn", **small}
-    shared_recipe["task"]["schedule"] = "constant"
+    shared_recipe["task"] |= {"schedule": "constant", "warmup": 0.0}  # a rate that knows nothing of the end
     settings = {"devices": 2, "averaging": "epochs", "average_last": 2, "selection": "last", "refresh_batch_norm": True}
 
     def job_of(name, epochs):
