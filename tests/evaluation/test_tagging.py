@@ -19,7 +19,7 @@ from sklearn.metrics import (
 from graphophone.evaluation import ranking
 from graphophone.evaluation.metrics import SCALARS, MetricError, classification_metrics, kind_of, summarize
 from graphophone.evaluation.ranking import rank_rows
-from graphophone.evaluation.tagging import TAGGING_SCALARS, d_prime, tagging_metrics
+from graphophone.evaluation.tagging import TAGGING_SCALARS, d_prime, tagging_metrics, threshold_table
 
 Case = tuple[np.ndarray, np.ndarray]
 
@@ -202,6 +202,22 @@ def test_single_label_runs_have_it_too(case: Case) -> None:
         expected = tagging_metrics(onehot, p, names(s.shape[1]))
     assert m["map"] == pytest.approx(expected["map"])
     assert m["mauc"] == (None if expected["mauc"] is None else pytest.approx(expected["mauc"]))
+
+
+def test_thresholds_against_counting() -> None:
+    rng = np.random.default_rng(4)
+    y = (rng.random((80, 4)) < 0.2).astype(int)
+    p = (0.4 * y + 0.6 * rng.random(y.shape)).round(2)  # many lie exactly on a threshold
+    table = threshold_table(y, p)
+    for at in (0, 20, 50, 73, 100):
+        given = p >= table["threshold"][at]
+        right = (given & (y == 1)).sum()
+        assert table["recall"][at] == pytest.approx(right / y.sum())
+        assert table["f1"][at] == pytest.approx(2 * right / (given.sum() + y.sum()))
+        if given.any():
+            assert table["precision"][at] == pytest.approx(right / given.sum())
+        else:
+            assert np.isnan(table["precision"][at])
 
 
 # ---------------------------------------------------------------- over folds and seeds

@@ -24,6 +24,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
+from graphophone.evaluation.ranking import rank_rows
 from graphophone.evaluation.statistics import Estimate
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION = "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
@@ -468,29 +469,10 @@ def _thinned(x: np.ndarray, y: np.ndarray, limit: int = 200) -> tuple[np.ndarray
     return x[keep], y[keep]
 
 
-def threshold_table(targets: np.ndarray, scores: np.ndarray, steps: int = 100) -> dict[str, np.ndarray]:
-    """Precision, recall and F1 over all tags of all items, by the probability from which on a tag is given.
-
-    Args:
-        targets: 0 or 1, ``[items, classes]``.
-        scores: Probabilities ``[items, classes]``.
-        steps: Number of equal steps between 0 and 1.
-
-    Returns:
-        ``threshold`` and, at each, ``precision`` (NaN where no tag is given), ``recall`` and ``f1``.
-    """
-    edges = np.linspace(0.0, 1.0, steps + 1)
-    # A score on an edge is at or above that threshold, hence side="right".
-    place = np.searchsorted(edges, scores.ravel(), side="right") - 1
-    given = np.bincount(place, minlength=steps + 1)[::-1].cumsum()[::-1]
-    right = np.bincount(place, weights=targets.ravel(), minlength=steps + 1)[::-1].cumsum()[::-1]
-    total = targets.sum()
-    precision = np.divide(right, given, out=np.full(steps + 1, np.nan), where=given > 0)
-    return {"threshold": edges, "precision": precision, "recall": right / total, "f1": 2 * right / (given + total)}
-
-
 @_styled
-def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[str]) -> Figure:
+def threshold_curves(
+    targets: np.ndarray, scores: np.ndarray, classes: Sequence[str], table: Mapping[str, np.ndarray]
+) -> Figure:
     """Precision against recall of five classes, and what a threshold for giving tags does over all of them.
 
     The five are the best, the worst and those at the quarters in between, by average precision.
@@ -499,18 +481,16 @@ def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[
         targets: 0 or 1, ``[items, classes]``, at least one of them 1.
         scores: Probabilities ``[items, classes]``.
         classes: Name of every class.
+        table: :func:`~graphophone.evaluation.tagging.threshold_table` of them.
     """
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
-    curves = {
-        i: precision_recall_curve(targets[:, i], scores[:, i]) for i in np.flatnonzero(targets.sum(axis=0)).tolist()
-    }
-    area = {i: float(-np.sum(np.diff(recall) * precision[:-1])) for i, (precision, recall, _) in curves.items()}
-    order = sorted(curves, key=lambda i: -area[i])
+    ap = rank_rows(np.ascontiguousarray(targets.T) > 0, np.ascontiguousarray(scores.T)).average_precision
+    order = np.argsort(-ap, kind="stable")[: int(np.isfinite(ap).sum())].tolist()
     shown = dict.fromkeys(order[round(q * (len(order) - 1))] for q in (0, 0.25, 0.5, 0.75, 1))
     for i, colour in zip(shown, (BLUE, SKY, GREEN, ORANGE, VERMILION), strict=False):
-        recall, precision = _thinned(curves[i][1], curves[i][0])
-        left.plot(recall, precision, color=colour, lw=1.6, label=f"{short(classes[i], 24)} {area[i]:.2f}")
+        precision, recall, _ = precision_recall_curve(targets[:, i], scores[:, i])
+        left.plot(*_thinned(recall, precision), color=colour, lw=1.6, label=f"{short(classes[i], 24)} {ap[i]:.2f}")
     left.set_xlabel("recall")
     left.set_ylabel("precision")
     left.set_xlim(0, 1)
@@ -518,7 +498,6 @@ def threshold_curves(targets: np.ndarray, scores: np.ndarray, classes: Sequence[
     left.grid()
     below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "fontsize": 8, "borderaxespad": 0}
     left.legend(**below, ncols=2)
-    table = threshold_table(targets, scores)
     for name, colour in (("precision", BLUE), ("recall", ORANGE), ("f1", GREEN)):
         right.plot(table["threshold"], table[name], color=colour, lw=1.8, label="F1" if name == "f1" else name)
     right.axvline(0.5, color=MUTED, lw=1.0, ls=(0, (4, 3)))

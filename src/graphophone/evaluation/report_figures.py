@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from graphophone.evaluation import figures as draw
-from graphophone.evaluation.metrics import reliability, tag_targets
+from graphophone.evaluation.metrics import reliability
 from graphophone.evaluation.page import plural, sentence
 from graphophone.evaluation.results import RunResults
 
@@ -105,13 +105,6 @@ def reliability_bins(results: RunResults) -> list[dict[str, Any]]:
     return reliability(target, table[[f"p_{name}" for name in results.classes]].to_numpy(np.float64))
 
 
-def _one_seed(results: RunResults) -> tuple[np.ndarray, np.ndarray]:
-    """Targets and probabilities ``[items, classes]`` of the first seed: those of several are not on one scale."""
-    table = results.predictions()
-    table = table[table["seed"] == results.scored_seeds[0]]
-    return tag_targets(table, results.classes), table[[f"p_{name}" for name in results.classes]].to_numpy(np.float64)
-
-
 def support_words(results: RunResults) -> str:
     """Whether classes with more items are recognised better; empty where there is nothing to tell."""
     assert results.summary is not None  # noqa: S101 - callers look first
@@ -133,7 +126,7 @@ def support_words(results: RunResults) -> str:
 
 def threshold_words(results: RunResults) -> str:
     """What a threshold for giving tags does."""
-    table = draw.threshold_table(*_one_seed(results))
+    table = results.thresholds
     at = int(np.searchsorted(table["threshold"], 0.5))
     best = int(np.nanargmax(table["f1"]))
     given = table["precision"][at]
@@ -204,7 +197,7 @@ def _tagging_figures(results: RunResults, add: Add) -> None:
         )
     add(
         "thresholds",
-        draw.threshold_curves(*_one_seed(results), results.classes),
+        draw.threshold_curves(*results.tags_of_first_seed, results.classes, results.thresholds),
         f"Precision against recall of five classes, and precision, recall and F1 over all tags by threshold. "
         f"{threshold_words(results)}",
         "Left: precision against recall of the best, the worst and three classes at the quarters in between, with "

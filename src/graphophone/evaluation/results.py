@@ -17,8 +17,9 @@ import yaml
 
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.measures import Measures, measures_of
-from graphophone.evaluation.metrics import kind_of, summarize
+from graphophone.evaluation.metrics import kind_of, summarize, tag_targets
 from graphophone.evaluation.protocols import natural_key
+from graphophone.evaluation.tagging import threshold_table
 
 # Cells such as "01", "NA" or "nan" are names here, not numbers or gaps.
 _TEXT = {"id": str, "speaker": str, "label": str, "labels": str, "predicted": str, "fold": str}
@@ -175,6 +176,18 @@ class RunResults:
         """:func:`~graphophone.evaluation.metrics.summarize` of the scored seeds; None before anything finished."""
         table = self.predictions()
         return summarize(table, self.classes) if len(table) else None
+
+    @cached_property
+    def tags_of_first_seed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and probabilities ``[items, classes]`` of one seed: those of several are not on one scale."""
+        seed = self.scored_seeds[0]
+        table = self.predictions((job.fold, job.seed) for job in self.done if job.seed == seed)
+        return tag_targets(table, self.classes), table[[f"p_{name}" for name in self.classes]].to_numpy(np.float64)
+
+    @cached_property
+    def thresholds(self) -> dict[str, np.ndarray]:
+        """:func:`~graphophone.evaluation.tagging.threshold_table` of these tags."""
+        return threshold_table(*self.tags_of_first_seed)
 
     def seconds_per_epoch(self) -> float | None:
         """Median wall time of an epoch, over all trainings."""

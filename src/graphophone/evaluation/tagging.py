@@ -119,3 +119,24 @@ def tagging_metrics(
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
+
+
+def threshold_table(targets: np.ndarray, scores: np.ndarray, steps: int = 100) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 over all tags of all items, by the probability from which on a tag is given.
+
+    Args:
+        targets: 0 or 1, ``[items, classes]``.
+        scores: Probabilities ``[items, classes]``.
+        steps: Number of equal steps between 0 and 1.
+
+    Returns:
+        ``threshold`` and, at each, ``precision`` (NaN where no tag is given), ``recall`` and ``f1``.
+    """
+    edges = np.linspace(0.0, 1.0, steps + 1)
+    # A score on an edge is at or above that threshold, hence side="right".
+    place = np.searchsorted(edges, scores.ravel(), side="right") - 1
+    given = np.bincount(place, minlength=steps + 1)[::-1].cumsum()[::-1]
+    right = np.bincount(place, weights=targets.ravel(), minlength=steps + 1)[::-1].cumsum()[::-1]
+    total = targets.sum()
+    precision = np.divide(right, given, out=np.full(steps + 1, np.nan), where=given > 0)
+    return {"threshold": edges, "precision": precision, "recall": right / total, "f1": 2 * right / (given + total)}
