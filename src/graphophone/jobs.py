@@ -394,14 +394,12 @@ def corpus_facts(corpus: Corpus, features: FeatureSet) -> dict[str, Any]:
 def protocol_facts(recipe: Recipe, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
     """The protocol in words, and what it did to this corpus."""
     facts = make_protocol(recipe).describe(corpus, splits)
-    if not all(len(split.validation) for split in splits):
-        return facts
+    validated = all(len(split.validation) for split in splits)
     if recipe.training.averaging == "epochs":
         first, last = recipe.training.averaged_epochs
-        facts["description"] += (
-            f" In this run the weights of epochs {first} to {last} are averaged: the validation items choose nothing."
-        )
-    elif recipe.training.selection == "last" and not recipe.training.patience:
+        facts["description"] += f" In this run the weights of epochs {first} to {last} are averaged"
+        facts["description"] += ": the validation items choose nothing." if validated else "."
+    elif validated and recipe.training.selection == "last" and not recipe.training.patience:
         facts["description"] += " In this run the last epoch is kept: the validation items choose nothing."
     return facts
 
