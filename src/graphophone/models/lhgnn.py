@@ -24,8 +24,9 @@ wide, not 320: only that gives the paper's 31 M parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal, Self, TypeAlias, cast
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,12 +39,12 @@ from graphophone.nn.clustering import Init
 from graphophone.nn.conv_ffn import ConvFFN
 from graphophone.nn.folding import FoldedConvs, FoldedFFN, FoldedLHG
 from graphophone.nn.lhg import Cluster, Kernel, LHGBlock
+from graphophone.nn.onednn import available
 from graphophone.nn.position import PositionCloseness, RelPos
 from graphophone.nn.snapshot import Snapshot
 from graphophone.nn.stem import ConvStem, Downsample, Stem
 
 Size = Literal["ti", "s", "m", "b"]
-Layer: TypeAlias = Callable[..., Tensor]
 
 # ti is ours, for processors and small corpora; the others are published (s) or in the authors' code (m, b).
 _SIZES: dict[str, dict[str, Any]] = {
@@ -52,6 +53,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "m": {"channels": (96, 192, 384, 768), "blocks": (2, 2, 16, 2), "k": 25, "head_width": 1024},
     "b": {"channels": (128, 256, 512, 1024), "blocks": (2, 2, 18, 2), "k": 25, "head_width": 1024},
 }
+_CACHED = 1 << 20  # numbers in the first maps of the clips that are passed at once in evaluation on a CPU
 _LARGEST_DILATION = 128  # of the reference: neighbours and dilation stay below 128 centroids times dilation
 
 
@@ -61,13 +63,14 @@ class _Folded:
     def __init__(self, model: LHGNN) -> None:
         self.snapshot = Snapshot(model)
         self.stem = FoldedConvs(model.stem.convs)
-        self.layers: list[Any] = []
+        self.backbone: list[Any] = []
         for layer in model.backbone:
             if isinstance(layer, Downsample):
-                self.layers.append(FoldedConvs(layer.conv))
+                self.backbone.append(FoldedConvs(layer.conv))
             else:
                 block, feed_forward = cast(tuple[LHGBlock, ConvFFN], tuple(layer.children()))
-                self.layers.append((FoldedLHG(block), FoldedFFN(feed_forward)))
+                self.backbone.append((FoldedLHG(block), FoldedFFN(feed_forward)))
+        self.position = functools.lru_cache(maxsize=4)(model.position)
 
 
 class LHGNN(SpectrogramClassifier):
@@ -213,55 +216,63 @@ class LHGNN(SpectrogramClassifier):
         Where nothing is learned, the layers are used with their batch normalisations folded into their weights. Those
         are kept until a weight changes, or `train` or `eval` is called.
         """
-        x = self.spectrograms(x)
-        layers = self._layers(x)
-        return torch.cat([self._nodes(clip, *layers) for clip in self._clips(x)])
-
-    def _nodes(self, x: Tensor, stem: Layer, layers: list[Layer | tuple[Layer, Layer]]) -> Tensor:
-        """`feature_map` of ``[B, frames, mels]``, by the layers given."""
-        x = stem(x.transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last))
-        x = (x + self.position(x.size(2), x.size(3))).permute(0, 2, 3, 1).contiguous()
-        stages = iter(self.closeness)
-        table = next(stages)(x.size(1), x.size(2), x.device)
-        for layer in layers:
-            if isinstance(layer, tuple):
-                block, feed_forward = layer
-                x = feed_forward(block(x, table))
-            else:
-                x = convolve(x, layer)
-                table = next(stages)(x.size(1), x.size(2), x.device)
-        return x
-
-    def _layers(self, x: Tensor) -> tuple[Layer, list[Layer | tuple[Layer, Layer]]]:
-        """Stem, then downsampling layers and pairs of a graph block and a feed-forward one: folded, or as they are."""
-        plain = self.training or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type) or exporting()
-        if not plain and x.dtype in (torch.float32, torch.float64):
-            if self._folded is None or not self._folded.snapshot.unchanged():
-                self._folded = _Folded(self)
-            if self._folded.snapshot.unchanged():  # else there are hooks, which want the layers themselves
-                return self._folded.stem, self._folded.layers
-        layers: list[Any] = list(self.backbone)
-        return self.stem, [layer if isinstance(layer, Downsample) else (layer[0], layer[1]) for layer in layers]
+        return torch.cat(self._maps(self.spectrograms(x)))
 
     def embed(self, x: Tensor) -> Tensor:
         """One vector per spectrogram ``[B, head_width]``, before the last layer; argument as `forward`."""
-        x = self.spectrograms(x)
-        layers = self._layers(x)
-        means = [self._nodes(clip, *layers).mean((1, 2)) for clip in self._clips(x)]
-        return torch.cat([self.prediction[:4](mean[:, :, None, None]).flatten(1) for mean in means])
+        means = torch.cat([nodes.mean((1, 2)) for nodes in self._maps(self.spectrograms(x))])
+        return torch.cat([self.prediction[:4](rows[:, :, None, None]).flatten(1) for rows in self._parts(means, 1)])
 
     def classify(self, embedding: Tensor) -> Tensor:
         """Class scores ``[B, num_classes]`` of what `embed` gives."""
-        return torch.cat([self.prediction[4](row[:, :, None, None]).flatten(1) for row in self._clips(embedding)])
+        return torch.cat([self.prediction[4](rows[:, :, None, None]).flatten(1) for rows in self._parts(embedding, 1)])
 
-    def _clips(self, x: Tensor) -> Sequence[Tensor]:
-        """The whole batch, or, in evaluation on a CPU, its clips.
+    def _maps(self, x: Tensor) -> list[Tensor]:
+        """`feature_map` of ``[B, frames, mels]``, in parts of the batch."""
+        network = self._network(x)
+        numbers = self.pos_embed.size(1) * -(-x.size(1) // 4) * -(-x.size(2) // 4)
+        at_once = max(1, _CACHED // numbers) if isinstance(network, _Folded) and available() else 1
+        return [self._nodes(part, network) for part in self._parts(x, at_once)]
 
-        Matrix products of other heights round otherwise, and the last bit can decide who the k-th neighbour is: passed
-        alone, a clip has the same scores in any batch. And the maps of one clip fit into the cache.
+    def _parts(self, x: Tensor, at_once: int) -> Sequence[Tensor]:
+        """The whole batch, or, in evaluation on a CPU, parts of it.
+
+        Matrix products of other heights may round otherwise, and the last bit can decide who the k-th neighbour is. So
+        that a clip has the same scores alone and in any batch, clips are passed one by one, or as many as fit into the
+        cache where the products are oneDNN's, in which a row does not depend on the number of rows.
         """
-        alone = not self.training and not torch.is_grad_enabled() and x.device.type == "cpu" and not exporting()
-        return [clip.clone() for clip in x.split(1)] if alone and len(x) > 1 else [x]
+        apart = not self.training and not torch.is_grad_enabled() and x.device.type == "cpu" and not exporting()
+        return [part.clone() for part in x.split(at_once)] if apart and len(x) > at_once else [x]
+
+    def _nodes(self, x: Tensor, network: LHGNN | _Folded) -> Tensor:
+        """`feature_map` of ``[B, frames, mels]``, by the layers of ``network``."""
+        x = network.stem(x.transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last))
+        x = (x + network.position(x.size(2), x.size(3))).permute(0, 2, 3, 1).contiguous()
+        stages = iter(self.closeness)
+        table = next(stages)(x.size(1), x.size(2), x.device)
+        layers: Iterable[Any] = network.backbone
+        for layer in layers:
+            if isinstance(layer, Downsample | FoldedConvs):
+                x = convolve(x, layer)
+                table = next(stages)(x.size(1), x.size(2), x.device)
+            else:
+                block, feed_forward = layer
+                x = feed_forward(block(x, table))
+        return x
+
+    def _network(self, x: Tensor) -> LHGNN | _Folded:
+        """The network itself, or its folded layers."""
+        if (
+            self.training
+            or torch.is_grad_enabled()
+            or torch.is_autocast_enabled(x.device.type)
+            or x.dtype not in (torch.float32, torch.float64)
+            or exporting()
+        ):
+            return self
+        if self._folded is None or not self._folded.snapshot.unchanged():
+            self._folded = _Folded(self)
+        return self._folded if self._folded.snapshot.unchanged() else self  # hooks want the layers themselves
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation; what was folded is dropped."""
