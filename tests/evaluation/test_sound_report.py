@@ -190,6 +190,23 @@ def test_comparison_without_validation_chooses_nothing(make_sound_run: MakeRun, 
     assert "Each run against kernel = local" in page.text
     assert [page.row(f"kernel-{name}")[4] for name in ("local", "higher", "both")] == ["0.531", "0.501", "0.573"]
     assert "Validation" not in page.text.replace("No validation", "")
+    held = make_sound_run(
+        "kernel-held", kind="classification", corpus="esc10", classes=10, items=40, folds=5, seeds=(0,), equal=True
+    )
+    page = check(write_comparison([folders[0], held], tmp_path / "mixed.html"))
+    assert page.row("kernel-held")[1] == "–"  # its recipe leaves the kernel open
+    assert "Not all runs have validation results, so nothing is chosen." in page.text
+    assert page.row("kernel-local")[-5] == "–"  # its cell under validation UA
+
+
+def test_a_setting_that_a_recipe_leaves_open(make_sound_run: MakeRun, check: Check, tmp_path: Path) -> None:
+    folders = [
+        make_sound_run(f"run-{name}", classes=3, items=30, seeds=(0,), recipe=recipe)
+        for name, recipe in (("own", {"model.kernel": "local"}), ("open", {}))
+    ]
+    page = check(write_comparison(folders, tmp_path / "open.html"))
+    assert "kernel = default" in page.text
+    assert page.row("run-open")[4] == "0.573"  # the default is the published model
 
 
 def test_runs_of_two_kinds_are_not_compared(make_sound_run: MakeRun, make_run: MakeRun, tmp_path: Path) -> None:

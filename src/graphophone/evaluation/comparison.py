@@ -206,7 +206,11 @@ def _row_estimate(row: Mapping[Any, Any], measure: Measure) -> Estimate | None:
 def _labels(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     """The varied setting, where there is just one and it tells the runs apart; else the names of the runs."""
     if len(keys) == 1:
-        labels = [f"{keys[0].split('.')[-1]} = {plain(value)}" for value in table[keys[0]]]
+        missing = table[keys[0]].isna()  # a recipe that leaves it open
+        labels = [
+            f"{keys[0].split('.')[-1]} = {'default' if open_ else plain(value)}"
+            for value, open_ in zip(table[keys[0]], missing, strict=True)
+        ]
         if len(set(labels)) == len(labels):
             return labels
     return [str(name) for name in table["run"]]
@@ -223,8 +227,8 @@ def _comparison_context(
     shared = bool(table["shared"].all())
     main, second, selection = measures.main, measures.second, measures.selection
     validation = table[f"validation_{selection.key}"]
-    # Without validation results nothing is chosen: the first run is what the others are set against.
-    chosen = int(validation.argmax()) if validation.notna().any() else None
+    # Unless all have validation results nothing is chosen: the first run is what the others are set against.
+    chosen = int(validation.argmax()) if validation.notna().all() else None
     key = keys[0].split(".")[-1] if len(keys) == 1 and keys[0] in _SERIES else ""
     series = published_series(key)
     columns: list[tuple[str, Measure]] = []  # of the paper
@@ -234,12 +238,13 @@ def _comparison_context(
     extra = _EXTRA[measures.kind]
     rows, papers = [], []
     for index, (run, row) in enumerate(zip(runs, records, strict=True)):
-        paper = series.get(row[keys[0]] or LHGNN_DEFAULTS.get(key)) if series else None
+        settings = flatten(run.recipe)  # a table turns None into NaN
+        paper = series.get(settings.get(keys[0]) or LHGNN_DEFAULTS.get(key)) if series else None
         papers += [paper] if paper is not None else []
         rows.append(
             {
                 "run": row["run"],
-                "settings": [plain(row[key]) if row[key] is not None else DASH for key in keys],
+                "settings": [DASH if settings.get(key) is None else plain(settings[key]) for key in keys],
                 "main": main.spread(_row_estimate(row, main)),
                 "second": second.spread(_row_estimate(row, second)),
                 "extra": [measure.write(_known(row[measure.key])) for measure in extra],
@@ -262,7 +267,7 @@ def _comparison_context(
         "verdict": _comparison_verdict(table, labels, chosen, pairs, measures),
         "measures": measures,
         "extra": [measure.short for measure in extra],
-        "validated": chosen is not None,
+        "validated": bool(validation.notna().any()),
         "varied": keys,
         "rows": rows,
         "caption": _caption(
@@ -362,9 +367,12 @@ def _comparison_verdict(
     if len(table) == 1:
         return f"{labels[0]} reaches {with_article(main.words)} of {main.say(values.iloc[0])} on test items."
     if chosen is None:
-        text = (
-            f"The highest {main.words} on test items, {main.say(values.iloc[top])}, is that of "
-            f"{labels[top]}. No validation results were kept, so nothing is chosen."
+        text = f"The highest {main.words} on test items, {main.say(values.iloc[top])}, is that of {labels[top]}. "
+        some = table[f"validation_{selection.key}"].notna().any()
+        text += (
+            "Not all runs have validation results, so nothing is chosen."
+            if some
+            else "No validation results were kept, so nothing is chosen."
         )
         if pairs and pairs[0]["n"] > 1:
             apart = [p["run"].rpartition(" = ")[2] for p in pairs if p["decided"]]

@@ -257,7 +257,8 @@ def make_figures(results: RunResults) -> dict[str, dict[str, Any]]:
         hop = float(results.sample["hop"]) if "hop" in results.sample else 0.0
         item = str(results.sample["id"]) if "id" in results.sample else ""
         label = f" ({results.sample['label']})" if "label" in results.sample else ""
-        named = f" of the utterance {item}{label}" if item else " of one utterance"
+        noun = "clip" if results.measures.sounds else "utterance"
+        named = f" of the {noun} {item}{label}" if item else f" of one {noun}"
         graph = str((results.info.get("graph") or {}).get("name") or "")
         similar = (
             " The graph connects each frame with those most similar to it: bright spots off the diagonal are frames "
