@@ -1,5 +1,7 @@
 """Oversmoothing and silhouette."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_falls_with_depth_of_propagation() -> None:
     for _ in range(8):
         values.append(mean_average_distance(h))
         h = operator @ h
-    assert all(later < earlier for earlier, later in zip(values[:-1], values[1:], strict=True))
+    assert all(later < earlier for earlier, later in itertools.pairwise(values))
 
 
 def test_silhouette() -> None:

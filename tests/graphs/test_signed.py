@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from graphophone.graphs import GraphError
-from graphophone.graphs.signed import signed_edges
+from graphophone.graphs.signed import _chosen, _chosen_in_small_sets, signed_edges
 
 N_CLASSES = 3
 
@@ -98,13 +98,39 @@ def test_rotation_and_translation_change_nothing(seed: int) -> None:
         assert torch.equal(one, other)
 
 
-@given(st.lists(pools(), min_size=1, max_size=6), st.sampled_from([1, 50, 4096]))
+@given(st.lists(pools(), min_size=1, max_size=6), st.sampled_from([1, 50, 4096, 2**22]))
 def test_company_and_blocks_change_nothing(graphs: list[tuple[Tensor, Tensor]], block: int) -> None:
     sizes = torch.tensor([0, *(len(x) for x, _ in graphs)]).cumsum(0)
     x, labels = torch.cat([x for x, _ in graphs]), torch.cat([y for _, y in graphs])
     together = dense(*signed_edges(x, labels, ptr=sizes, block=block), len(x))
     alone = torch.block_diag(*(dense(*signed_edges(*graph), len(graph[0])) for graph in graphs))
     assert torch.equal(together, alone)
+
+
+@pytest.mark.parametrize("far", ["any", "other_class"])
+def test_small_sets_are_compared_at_once_unless_that_leaves_a_choice_open(far: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 20, generator=generator)
+    labels = torch.randint(-1, 5, (600,), generator=generator)
+    ptr = torch.arange(0, 601, 60)
+    quick = _chosen_in_small_sets(x, labels, ptr, 2, far)  # type: ignore[arg-type]
+    assert quick is not None
+    slow = _chosen(x, labels, ptr, 2, None, far, 2**22)  # type: ignore[arg-type]
+    for one, other in zip(quick, slow, strict=True):
+        assert sorted(one.T.tolist()) == sorted(other.T.tolist())
+    x[60:120] = x[60]
+    assert _chosen_in_small_sets(x, labels, ptr, 2, far) is None  # type: ignore[arg-type]
+
+
+def test_nearly_equal_distances_are_left_to_the_exact_search() -> None:
+    """Node 0 is as far from 1 as from 2, but for less than single precision tells: the smaller index is nearer."""
+    step = 2.0**-30
+    for first, second in ((1 + step, 1.0), (1.0, 1 + step)):
+        x = torch.tensor([[0.0], [first], [-second], [9.0]], dtype=torch.float64)
+        matrix = dense(*signed_edges(x, torch.full((4,), -1), positives=1), 4)
+        assert matrix[0].tolist() == [0, 1, 1, -1]
+        labels = torch.tensor([0, 0, 0, -1])
+        assert _chosen_in_small_sets(x, labels, torch.tensor([0, 4]), 1, "any") is None
 
 
 def test_three_points_on_a_line() -> None:
@@ -165,19 +191,19 @@ def test_features_that_are_not_finite() -> None:
 
 
 def test_a_whole_corpus_fits_in_memory() -> None:
-    """6,000 nodes: a matrix of them would take 144 MB in single precision alone."""
+    """4,000 nodes: a matrix of them would take 64 MB in single precision alone."""
     code = """
 import resource, sys, torch
-from graphophone.graphs.signed import signed_edges
+from graphophone.graphs.signed import _chosen, _chosen_in_small_sets, signed_edges
 torch.set_num_threads(1)
 generator = torch.Generator().manual_seed(0)
-x = torch.randn(6000, 8, generator=generator)
-labels = torch.where(torch.rand(6000, generator=generator) < 0.1, torch.arange(6000) % 4, -1)
+x = torch.randn(4000, 8, generator=generator)
+labels = torch.where(torch.rand(4000, generator=generator) < 0.1, torch.arange(4000) % 4, -1)
 scale = 1024 if sys.platform == "linux" else 1
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-edge_index, weight = signed_edges(x, labels, block=2**18)
-assert edge_index.shape[1] > 12000 and len(weight) == edge_index.shape[1]
+edge_index, weight = signed_edges(x, labels, block=2**17)
+assert edge_index.shape[1] > 8000 and len(weight) == edge_index.shape[1]
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - before) / 2**20)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 90
+    assert float(done.stdout) < 48

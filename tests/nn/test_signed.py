@@ -166,3 +166,8 @@ class TestSignedGINConv:
         assert last(x, edge_index, weight).min() < 0
         assert len(last.mlp) == 4
         assert last.mlp[0].out_features == 16
+
+    def test_without_normalisation(self) -> None:
+        conv = SignedGINConv(4, 3, norm=False)
+        assert not [layer for layer in conv.mlp if isinstance(layer, torch.nn.BatchNorm1d)]
+        assert conv(torch.randn(9, 4), signed_graph(9, 7)[0]).shape == (9, 3)

@@ -29,15 +29,20 @@ from graphophone.registry import did_you_mean
 from graphophone.tasks.transductive import TransductiveTraining, fit_transductive
 
 GRAPHS = ("Cora", "CiteSeer", "PubMed")
+# Variance of the noise of denoise, as a share of that of the features, which are far from 1 here.
+NOISE = 0.1
 TASKS = ("none", "denoise", "completion", "shuffle")
 
 # What the published files are made of. They are pickles, and a pickle can name any function.
 _ALLOWED = {
     "__builtin__ list",
+    "_codecs encode",
     "collections defaultdict",
     "numpy dtype",
     "numpy ndarray",
+    "numpy._core.multiarray _reconstruct",
     "numpy.core.multiarray _reconstruct",
+    "scipy.sparse._csr csr_matrix",
     "scipy.sparse.csr csr_matrix",
 }
 _FILES = ("x", "tx", "allx", "y", "ty", "ally", "graph")
@@ -68,7 +73,8 @@ NETWORKS = {
         TransductiveTraining(epochs=1000, patience=100, learning_rate=0.005),
         {"PubMed": {"output_heads": 8}},
     ),
-    "gin": Network(_GCN, TransductiveTraining()),
+    # Without batch normalisation, which costs ten points of validation accuracy on Cora.
+    "gin": Network({**_GCN, "batch_norm": False}, TransductiveTraining()),
     "graphmix": Network(_GCN, TransductiveTraining(epochs=1000, patience=200)),
 }
 
@@ -168,6 +174,9 @@ def run_citation(
     if network not in NETWORKS:
         raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
     chosen = NETWORKS[network]
+    values = data.x.coalesce().values().double()
+    entries = data.x.shape[0] * data.x.shape[1]
+    variance = (values.square().sum() / entries - (values.sum() / entries) ** 2).item()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = SubgraphSSL(
@@ -177,6 +186,7 @@ def run_citation(
             num_layers=1,
             tasks=() if task == "none" else task.split("+"),
             entropy_weight=0.0,
+            noise=NOISE * variance,
             **{**chosen.model, **chosen.changes.get(graph, {})},
         )
     result = fit_transductive(model, data, training or chosen.training, seed=seed)

@@ -23,6 +23,10 @@ from graphophone.graphs.space import Space
 
 Far = Literal["any", "other_class"]
 
+# Sets of so many nodes are compared at once, padded to the largest, as many as fill the room: they stay in the cache.
+SMALL = 256
+ROOM = 2**16
+
 
 def signed_edges(
     x: Tensor,
@@ -76,7 +80,8 @@ def signed_edges(
         ptr = torch.tensor([0, len(x)], device=x.device)
     sizes = ptr.diff()
     with threads_for(int((sizes * sizes).sum()) * x.shape[-1]):
-        alike, different = _chosen(x, labels, ptr, positives, k, far, block)
+        few = _chosen_in_small_sets(x, labels, ptr, positives, far) if k is None and block >= ROOM else None
+        alike, different = few or _chosen(x, labels, ptr, positives, k, far, block)
         return _merge(alike, different, len(x))
 
 
@@ -98,6 +103,85 @@ def _chosen(
         different.append(_farthest_labelled(x, labels, known, limits, far, block))
     empty = torch.empty(2, 0, dtype=torch.int64, device=x.device)
     return torch.cat([empty, *alike], dim=1), torch.cat([empty, *different], dim=1)
+
+
+def _chosen_in_small_sets(
+    x: Tensor, labels: Tensor, ptr: Tensor, positives: int, far: Far
+) -> tuple[Tensor, Tensor] | None:
+    """What `_chosen` returns, for many small sets, in few steps.
+
+    Squared distances come from products in double precision, off by a known bound, and are ranked as they are. Where
+    that bound, or the grid on which distances tie, leaves a choice open, there is no answer.
+
+    Returns:
+        None where this is not the way: large sets, sets of very different sizes, choices left open (as among equal
+        rows), features that must be refused.
+    """
+    sizes = ptr.diff()
+    sets, width = len(sizes), int(sizes.max()) if len(sizes) else 0
+    if x.dim() != 2 or x.is_complex() or not 0 < width <= SMALL or sets * width**2 > 2 * int((sizes * sizes).sum()):
+        return None
+    place = torch.arange(width, device=x.device)
+    alike: list[Tensor] = []
+    different: list[Tensor] = []
+    for some in torch.arange(sets, device=x.device).split(max(1, ROOM // width**2)):
+        real = place < sizes[some, None]
+        node = torch.where(real, ptr[some, None] + place, ptr[some, None])
+        # A set without nodes has no first node either; all of its places are padding.
+        node.clamp_(max=len(x) - 1)
+        label = labels[node]
+        rows = x[node].double()
+        if bool(real.all()):
+            rows -= rows.mean(dim=1, keepdim=True)
+        else:
+            rows *= real[:, :, None]
+            rows -= rows.sum(dim=1, keepdim=True) / sizes[some, None, None].clamp(min=1)
+            rows *= real[:, :, None]
+        square = rows.square().sum(dim=2)
+        largest = square.max().item()
+        if not largest < 1e30:
+            return None
+        distance = torch.baddbmm(square[:, :, None] + square[:, None], rows, rows.mT, alpha=-2)
+        slack = 16 * (x.shape[1] + 8) * 2.0**-53 * largest
+        known = real & (label >= 0)
+        for given in (True, False):
+            graph, row = (known if given else real & (label < 0)).nonzero(as_tuple=True)
+            others = (known if given else real)[graph]
+            others[torch.arange(len(row), device=x.device), row] = False
+            same = label[graph] == label[graph, row][:, None]
+            apart = others & ~same if given and far == "other_class" else others
+            values = distance[graph, row]
+            near = _extreme(values, others & same if given else others, positives, slack, largest=False)
+            away = _extreme(values, apart, 1, slack, largest=True)
+            if near is None or away is None:
+                return None
+            for found, (which, column) in ((alike, near), (different, away)):
+                found.append(torch.stack([node[graph[which], column], node[graph[which], row[which]]]))
+    return torch.cat(alike, dim=1), torch.cat(different, dim=1)
+
+
+def _extreme(
+    values: Tensor, allowed: Tensor, count: int, slack: float, *, largest: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Rows and columns of the lowest, or largest, allowed values of each row; None where rounding leaves them open.
+
+    Args:
+        values: Squared distances. [rows, columns]
+        allowed: Which of them are candidates. [rows, columns]
+        count: Columns wanted; fewer where there are fewer candidates.
+        slack: How far squared distances may be off.
+        largest: Whether to take the largest ones.
+    """
+    values = values.masked_fill(~allowed, -torch.inf if largest else torch.inf)
+    ranked, columns = values.topk(min(count + 1, values.shape[1]), dim=1, largest=largest)
+    if ranked.shape[1] > count:
+        last, following = ranked[:, count - 1], ranked[:, count]
+        # Distances are ranked in single precision, which cannot tell apart what differs by less than 2^-23 of it.
+        unsure = (following - last).abs() <= 2 * slack + 2.0**-21 * following.abs()
+        if bool((unsure & following.isfinite()).any()):
+            return None
+    row, rank = ranked[:, :count].isfinite().nonzero(as_tuple=True)
+    return row, columns[row, rank]
 
 
 def _of_own_label(

@@ -19,6 +19,7 @@ MODELS: Registry[PretrainedModel] = Registry(
         "ga_gru": "graphophone.models.ga_gru:GAGRU",
         "lhgnn": "graphophone.models.lhgnn:LHGNN",
         "lstm_gin": "graphophone.models.lstm_gin:LSTMGIN",
+        "subgraph_ssl": "graphophone.models.subgraph_ssl:SubgraphSSL",
         "vig": "graphophone.models.vig:ViG",
     },
 )

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +69,7 @@ class SubgraphSSL(PretrainedModel):
         heads: Attention heads of a shared layer.
         output_heads: Attention heads of a head, averaged.
         attention_dropout: Probability of dropping an attention coefficient.
+        batch_norm: Whether the perceptrons of GIN have batch normalisation.
         mixing: Options of `graphophone.nn.graphmix.GraphMix`, for that backbone.
 
     Shapes:
@@ -102,6 +103,7 @@ class SubgraphSSL(PretrainedModel):
         heads: int = 8,
         output_heads: int = 1,
         attention_dropout: float = 0.0,
+        batch_norm: bool = True,
         mixing: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -131,6 +133,7 @@ class SubgraphSSL(PretrainedModel):
         self.heads = heads
         self.output_heads = output_heads
         self.attention_dropout = attention_dropout
+        self.batch_norm = batch_norm
         self.mixing = GraphMix(**(mixing or {})) if backbone == "graphmix" else None
         widths = [in_channels] + [hidden_channels] * num_layers
         self.layers = nn.ModuleList(self._layer(*pair) for pair in itertools.pairwise(widths))
@@ -156,7 +159,7 @@ class SubgraphSSL(PretrainedModel):
         if self.backbone == "gat":
             return SignedGATConv(wide, out // self.heads, heads=self.heads, dropout=self.attention_dropout)
         if self.backbone == "gin":
-            return SignedGINConv(wide, out)
+            return SignedGINConv(wide, out, norm=self.batch_norm)
         return self._head(wide, out)
 
     def _head(self, wide: int, out: int) -> nn.Module:
@@ -165,7 +168,7 @@ class SubgraphSSL(PretrainedModel):
             dropout = self.attention_dropout
             return SignedGATConv(wide, out, heads=self.output_heads, concat=False, dropout=dropout)
         if self.backbone == "gin":
-            return SignedGINConv(wide, out, hidden_channels=wide, bounded=False)
+            return SignedGINConv(wide, out, hidden_channels=wide, bounded=False, norm=self.batch_norm)
         if self.backbone == "mlp":
             return NodeLinear(wide, out)
         negative: Negative = "separate" if self.negative == "separate" else "subtract"
@@ -218,14 +221,14 @@ class SubgraphSSL(PretrainedModel):
             x: Node features ``[N, in_channels]``.
             mix: How hidden states are mixed, or None.
         """
-        h = x
-        for number, layer in enumerate(self.layers):
+        h, classifier = x, cast(Any, self.classifier)
+        for number, layer in enumerate(cast(Any, self.layers)):
             if mix is not None and mix.layer == number:
                 h = mix.share * h + (1 - mix.share) * h[mix.partner]
             h = layer.pointwise(_drop(h, self.dropout, self.training)).relu()
         if mix is not None and mix.layer == self.num_layers:
             h = mix.share * h + (1 - mix.share) * h[mix.partner]
-        return self.classifier.pointwise(_drop(h, self.head_dropout, self.training))
+        return classifier.pointwise(_drop(h, self.head_dropout, self.training))
 
     def losses(
         self,

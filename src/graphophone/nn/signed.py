@@ -2,7 +2,7 @@ r"""Convolutions over signed edges: a negative one pushes two nodes apart."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -184,23 +184,31 @@ class SignedGINConv(GINConv):
         hidden_channels: Width of the hidden layer; None: that of the result.
         bounded: End in batch normalisation and ReLU; False for the last layer of a network, whose results may be of
             any sign.
+        norm: Whether there is batch normalisation.
 
     Shapes:
         x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> ``[N, out_channels]``.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, hidden_channels: int | None = None, bounded: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        hidden_channels: int | None = None,
+        bounded: bool = True,
+        norm: bool = True,
     ) -> None:
-        super().__init__(in_channels, hidden_channels or out_channels)
-        self.mlp[3] = nn.Linear(hidden_channels or out_channels, out_channels)
+        hidden = hidden_channels or out_channels
+        super().__init__(in_channels, hidden)
+        layers: list[nn.Module] = [nn.Linear(in_channels, hidden), nn.BatchNorm1d(hidden), nn.ReLU()]
+        layers.append(nn.Linear(hidden, out_channels))
         if bounded:
-            self.mlp[4] = nn.BatchNorm1d(out_channels)
-        else:
-            del self.mlp[4:]
+            layers += [nn.BatchNorm1d(out_channels), nn.ReLU()]
+        self.mlp = nn.Sequential(*(layer for layer in layers if norm or not isinstance(layer, nn.BatchNorm1d)))
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""
-        first = self.mlp[0]
+        first: Any = self.mlp[0]
         h = self.aggregate(F.linear(x, first.weight), edge_index, edge_weight) + first.bias
         return self.mlp[1:](h)

@@ -1,0 +1,145 @@
+"""Citation graphs: reading the published files, and the table."""
+
+import pickle
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+
+from graphophone.errors import GraphophoneError
+from graphophone.evaluation import citations
+from graphophone.evaluation.citations import (
+    NETWORKS,
+    PUBLISHED,
+    TASKS,
+    citation_runs,
+    citation_table,
+    load_citations,
+    run_citation,
+)
+from graphophone.tasks.transductive import TransductiveTraining
+
+CLASSES, KNOWN, REST, TEST = 3, 12, 520, 30
+
+
+@pytest.fixture(scope="module")
+def planetoid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Cora in the published layout: communities, with words that tell them apart a little."""
+    root = tmp_path_factory.mktemp("planetoid")
+    folder = root / "Cora" / "raw"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    nodes = REST + TEST
+    y = np.arange(nodes) % CLASSES
+    x = (rng.random((nodes, 24)) < 0.1 + 0.25 * (np.arange(24) % CLASSES == y[:, None])).astype(np.float32)
+    x[:, 0] = 1
+    x[5] = 0  # a paper without words
+    graph = {}
+    for node in range(nodes):
+        mates = rng.choice(np.flatnonzero(y == y[node]), 3)
+        graph[node] = [int(mate) for mate in mates if mate != node]
+    one_hot = np.eye(CLASSES, dtype=np.int32)[y]
+    order = rng.permutation(np.arange(REST, nodes))
+    parts = {"x": slice(0, KNOWN), "allx": slice(0, REST)}
+    for name, part in parts.items():
+        (folder / f"ind.cora.{name}").write_bytes(pickle.dumps(scipy.sparse.csr_matrix(x[part]), protocol=2))
+        (folder / f"ind.cora.{name.replace('x', 'y')}").write_bytes(pickle.dumps(one_hot[part], protocol=2))
+    (folder / "ind.cora.tx").write_bytes(pickle.dumps(scipy.sparse.csr_matrix(x[order]), protocol=2))
+    (folder / "ind.cora.ty").write_bytes(pickle.dumps(one_hot[order], protocol=2))
+    held = defaultdict(list, graph)
+    (folder / "ind.cora.graph").write_bytes(pickle.dumps(held, protocol=2))
+    (folder / "ind.cora.test.index").write_text("".join(f"{node}\n" for node in order))
+    return root
+
+
+def test_reads_the_published_layout(planetoid: Path) -> None:
+    data = load_citations(planetoid, "Cora")
+    assert data.x.is_sparse
+    sums = data.x.to_dense().sum(dim=1)
+    torch.testing.assert_close(sums, (torch.arange(REST + TEST) != 5).float())
+    assert data.y.tolist() == [node % CLASSES for node in range(REST + TEST)]
+    counts = [int(mask.sum()) for mask in (data.train_mask, data.val_mask, data.test_mask)]
+    assert counts == [KNOWN, 500, TEST]
+    assert bool((data.test_mask.nonzero()[:, 0] >= REST).all())
+
+
+def test_files_that_are_not_there_or_could_run_code(planetoid: Path, tmp_path: Path) -> None:
+    with pytest.raises(GraphophoneError, match=r"'Core'.*Did you mean 'Cora'"):
+        load_citations(planetoid, "Core")
+    with pytest.raises(GraphophoneError, match=r"ind\.pubmed\.x: not found"):
+        load_citations(planetoid, "PubMed")
+    raw = tmp_path / "Cora" / "raw"
+    raw.mkdir(parents=True)
+    for file in (planetoid / "Cora" / "raw").iterdir():
+        (raw / file.name).write_bytes(file.read_bytes())
+
+    class Harm:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "harmed",))
+
+    (raw / "ind.cora.allx").write_bytes(pickle.dumps(Harm(), protocol=2))
+    with pytest.raises(GraphophoneError, match="it was not opened"):
+        load_citations(tmp_path, "Cora")
+    assert not (tmp_path / "harmed").exists()
+    (raw / "ind.cora.allx").write_bytes(b"\x80\x02no pickle")
+    with pytest.raises(GraphophoneError, match="fetch it again"):
+        load_citations(tmp_path, "Cora")
+
+
+def test_table(planetoid: Path) -> None:
+    rows: list[dict] = []
+    runs = citation_runs(
+        planetoid,
+        graphs=["Cora"],
+        networks=["gcn", "gin"],
+        tasks=["none", "shuffle+completion"],
+        seeds=[0, 1],
+        epochs=8,
+        report=rows.append,
+    )
+    assert runs.to_dict("records") == rows
+    assert len(runs) == 8
+    table = citation_table(runs).set_index(["network", "task"])
+    cell = table.loc[("gcn", "none")]
+    ours = runs[(runs["network"] == "gcn") & (runs["task"] == "none")]["test_accuracy"]
+    assert cell["accuracy"] == pytest.approx(100 * ours.mean())
+    assert cell["low"] <= cell["accuracy"] <= cell["high"]
+    assert (cell["published"], cell["published_sd"], cell["n"]) == (80.9, 0.6, 2)
+    assert np.isnan(table.loc[("gin", "shuffle+completion"), "published"])
+    again = run_citation(load_citations(planetoid, "Cora"), "Cora", "gcn", "none", 1, training=NETWORKS["gcn"].training)
+    assert again["seed"] == 1
+    with pytest.raises(GraphophoneError, match="unknown network"):
+        run_citation(load_citations(planetoid, "Cora"), "Cora", "mlp", "none", 0)
+
+
+def test_command(planetoid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--graph", "Cora", "--network", "gcn", "--task", "denoise", "--seeds", "0", "--epochs", "3"]
+    assert citations.main([str(planetoid), *arguments, "--csv", str(tmp_path / "runs.csv")]) == 0
+    out = capsys.readouterr()
+    assert "81.1" in out.out  # what is published
+    assert "Cora gcn denoise seed 0" in out.err
+    assert list(pd.read_csv(tmp_path / "runs.csv")["task"]) == ["denoise"]
+    assert citations.main([str(tmp_path), *arguments]) == 2
+    assert "not found" in capsys.readouterr().err
+
+
+def test_published_numbers() -> None:
+    assert len(PUBLISHED) == 3 * len(NETWORKS) * len(TASKS)
+    assert PUBLISHED["PubMed", "graphmix", "shuffle"] == (81.9, 0.3)
+    assert PUBLISHED["CiteSeer", "gcn", "shuffle"] == (70.1, 1.1)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("graph", "nodes", "least"), [("Cora", 2708, 0.77), ("CiteSeer", 3327, 0.65)])
+def test_the_public_split(data_root: Path, graph: str, nodes: int, least: float) -> None:
+    data = load_citations(data_root / "planetoid", graph)
+    assert data.num_nodes == nodes
+    classes = int(data.y.max()) + 1
+    assert torch.bincount(data.y[data.train_mask]).tolist() == [20] * classes
+    assert [int(data.val_mask.sum()), int(data.test_mask.sum())] == [500, 1000]
+    training = TransductiveTraining(epochs=60, decay_heads=False)
+    assert run_citation(data, graph, "gcn", "none", 0, training=training)["test_accuracy"] >= least
