@@ -33,6 +33,9 @@ OLDEST_OPSET = 18
 TOLERANCE = 1e-4
 """Largest difference of a logit to PyTorch's, as it is or as a share of the largest logit."""
 
+ROUNDING, PROBES = 1e-6, 8
+"""Where answers differ, the input is changed so many times by such a share: does the model itself differ as much?"""
+
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 _BATCHES = (1, 3)
@@ -51,12 +54,15 @@ class Exported:
         sidecar: The JSON file that describes it.
         description: Content of that file.
         difference: Largest difference of a logit between ONNX Runtime and PyTorch.
+        undecided: Clips of the check that were left out of it: a choice of the network (of neighbours, say) hangs on
+            the rounding of nearly equal numbers there, so that the model differs as much from itself.
     """
 
     path: Path
     sidecar: Path
     description: Mapping[str, Any]
     difference: float
+    undecided: int = 0
 
 
 class FromFeatures(nn.Module):
@@ -131,7 +137,9 @@ def export_onnx(
 
     The file holds the weights, the standardisation and, with `input="wave"`, the front end. The batch, and the
     number of samples, may have any size. It gives `logits` and `probabilities` `[batch, classes]`. Before it takes
-    its place it is run by ONNX Runtime on noise and on sound, one clip and three at once.
+    its place it is run by ONNX Runtime on noise and on sound, one clip and three at once, and its logits must be the
+    model's up to `TOLERANCE`. Clips that the model itself answers otherwise as soon as they are changed by a millionth
+    (a choice between nearly equal neighbours) prove nothing and are left out; more than half of them are an error.
 
     Args:
         source: A loaded model folder, or where one is (see `load_bundle`).
@@ -168,9 +176,12 @@ def export_onnx(
             part = Path(temporary) / path.name
             description = _describe(bundle, input, opset)
             _write(module, inputs[-1], part, opset, input, {"graphophone": json.dumps(description)})
-            difference = _compare(part, input, inputs, expected)
+            answers = _run(part, input, inputs)
+            difference, undecided = _compare(module, inputs, expected, answers)
             description["verified"] = {
                 "batches": list(_BATCHES),
+                "clips": 2 * sum(_BATCHES),
+                "undecided_clips": undecided,
                 "largest_logit_difference": difference,
                 "tolerance": TOLERANCE,
             }
@@ -184,7 +195,7 @@ def export_onnx(
                 raise ExportError(
                     f"{path}: cannot be written ({error.strerror or error}); choose another place"
                 ) from error
-    return Exported(path, sidecar, description, difference)
+    return Exported(path, sidecar, description, difference, undecided)
 
 
 def _require() -> Any:
@@ -302,39 +313,72 @@ def _write(
             program.save(str(path), external_data=False)
     except OnnxExporterError as error:
         raise ExportError(f"the network cannot be traced ({_first_line(error)}); --debug shows where") from error
+    bound = [str(size) for size in program.model.graph.inputs[0].shape or () if isinstance(size, int)]
+    if len(bound) != example.ndim - len(varying):
+        raise ExportError("the network is bound to one size of batch or one length and cannot be exported")
     written = program.model.opset_imports.get("")
     if written != opset:
         raise ExportError(f"opset {opset}: this network could only be written with {written}; give --opset {written}")
 
 
-def _compare(path: Path, name: str, inputs: Sequence[Tensor], expected: Sequence[list[np.ndarray]]) -> float:
-    """Largest difference between ONNX Runtime's logits and PyTorch's.
-
-    Raises:
-        ExportError: If it is not small.
-    """
+def _run(path: Path, name: str, inputs: Sequence[Tensor]) -> list[list[np.ndarray]]:
+    """What ONNX Runtime answers to each input: logits and probabilities."""
     runtime = importlib.import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        found = [session.run(["logits", "probabilities"], {name: tensor.numpy()}) for tensor in inputs]
+        return [session.run(["logits", "probabilities"], {name: tensor.numpy()}) for tensor in inputs]
     except Exception as error:  # its own classes, all below Exception
         raise ExportError(
             f"{path.name}: ONNX Runtime cannot run it ({_first_line(error)}); try another opset"
         ) from error
-    largest = 0.0
-    for (logits, probabilities), answer in zip(expected, found, strict=True):
-        difference = float(np.abs(answer[0] - logits).max())
-        allowed = TOLERANCE * max(1.0, float(np.abs(logits).max()))
-        if not difference <= allowed or not np.allclose(answer[1], probabilities, atol=TOLERANCE):
-            raise ExportError(
-                f"{path.name}: its logits differ by {difference:.2g} from the model's, more than {allowed:.2g}; "
-                "nothing was written: try another opset"
-            )
-        largest = max(largest, difference)
-    return largest
+
+
+def _compare(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    expected: Sequence[list[np.ndarray]],
+    answers: Sequence[list[np.ndarray]],
+) -> tuple[float, int]:
+    """Largest difference of a logit, and how many clips were left out because the model is undecided there.
+
+    Raises:
+        ExportError: If a difference is not small.
+    """
+    largest, undecided, clips = 0.0, 0, 0
+    for tensor, theirs, ours in zip(inputs, answers, expected, strict=True):
+        allowed = TOLERANCE * np.abs(ours[0]).max(axis=1).clip(min=1)
+        differences = np.abs(theirs[0] - ours[0]).max(axis=1)
+        agree = (differences <= allowed) & (np.abs(theirs[1] - ours[1]).max(axis=1) <= TOLERANCE)
+        for i in np.flatnonzero(~agree):
+            if not _is_undecided(module, tensor[i : i + 1], allowed[i]):
+                raise ExportError(
+                    f"the logits of the file differ by {differences[i]:.2g} from the model's, more than "
+                    f"{allowed[i]:.2g}; nothing was written: try another opset"
+                )
+        largest = max(largest, float(differences[agree].max(initial=0)))
+        undecided += int((~agree).sum())
+        clips += len(agree)
+    if 2 * undecided > clips:
+        raise ExportError(
+            f"the answers of the model hang on rounding at {undecided} of {clips} clips, so that the file cannot be "
+            "checked; nothing was written: train the model first"
+        )
+    return largest, undecided
+
+
+@torch.no_grad()
+def _is_undecided(module: nn.Module, clip: Tensor, allowed: float) -> bool:
+    """Whether the model's own logits move by more than `allowed` when a clip is changed as rounding might."""
+    generator = torch.Generator().manual_seed(0)
+    logits = module(clip)[0]
+    for _ in range(PROBES):
+        changed = clip * (1 + ROUNDING * torch.randn(clip.shape, generator=generator))
+        if float((module(changed)[0] - logits).abs().max()) > allowed:
+            return True
+    return False
 
 
 def _shortest(module: nn.Module) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 Init = Literal["pool", "noise", "sample", "learned"]
 
 _LEAST = 1e-8  # squared distance below which a node lies on a centroid
+_ROUNDING = 1e-6  # share of a squared norm up to which a squared distance is nothing but rounding in float32
 
 
 class Clusters(NamedTuple):
@@ -21,7 +22,11 @@ class Clusters(NamedTuple):
 
 
 def squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
-    """Squared Euclidean distances, at least 1e-8, as one product of matrices.
+    """Squared Euclidean distances, as one product of matrices.
+
+    They are at least 1e-8, and at least a millionth of the mean squared norm of the nodes, which is what rounding may
+    leave of zero. Without that bound the memberships of nodes that lie on several equal centroids, as those of padding
+    and silence do, are ratios of rounding errors.
 
     Args:
         x: Nodes ``[B, N, C]``.
@@ -31,8 +36,9 @@ def squared_distances(x: Tensor, centroids: Tensor) -> Tensor:
         ``[B, N, P]``.
     """
     norms = centroids.square().sum(-1)[:, None, :]
-    distances = torch.baddbmm(norms, x, centroids.mT, alpha=-2) + x.square().sum(-1, keepdim=True)
-    return distances.clamp_min(_LEAST)
+    own = x.square().sum(-1, keepdim=True)
+    distances = torch.baddbmm(norms, x, centroids.mT, alpha=-2) + own
+    return distances.maximum((_ROUNDING * own.mean((1, 2), keepdim=True)).clamp_min(_LEAST))
 
 
 def centroid_spread(centroids: Tensor, x: Tensor) -> Tensor:
