@@ -11,6 +11,7 @@ from typing import Any
 
 from graphophone.graphs.base import GraphBuilder, GraphError
 from graphophone.graphs.none import NoGraph
+from graphophone.graphs.signed import signed_edges
 from graphophone.graphs.similarity import (
     KNN,
     CosineThreshold,
@@ -19,6 +20,7 @@ from graphophone.graphs.similarity import (
     knn,
     topk_similarity,
 )
+from graphophone.graphs.subgraphs import SubgraphSampler, signed_subgraphs
 from graphophone.graphs.temporal import (
     Cycle,
     Full,
@@ -91,6 +93,7 @@ __all__ = [
     "GraphError",
     "Line",
     "NoGraph",
+    "SubgraphSampler",
     "TemporalWindow",
     "TopKSimilarity",
     "Union",
@@ -102,6 +105,8 @@ __all__ = [
     "knn",
     "line_edges",
     "list_graphs",
+    "signed_edges",
+    "signed_subgraphs",
     "topk_similarity",
     "union_edges",
     "window_edges",

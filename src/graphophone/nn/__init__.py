@@ -9,6 +9,7 @@ from graphophone.nn.density import density_peaks
 from graphophone.nn.drop_path import DropPath
 from graphophone.nn.ffn import FFN
 from graphophone.nn.fuzzy import fuzzy_c_means, fuzzy_centroids, fuzzy_memberships
+from graphophone.nn.graphmix import GraphMix
 from graphophone.nn.grid import grid_neighbours, pool_grid
 from graphophone.nn.kmeans import k_means
 from graphophone.nn.lhg import GraphConv, GridClustering, LHGBlock
@@ -16,6 +17,8 @@ from graphophone.nn.lstm import NeighbourPlan, NeighbourPlanError, graph_lstm
 from graphophone.nn.pooling import POOLINGS, create_pooling, list_poolings
 from graphophone.nn.position import PositionCloseness, position_closeness
 from graphophone.nn.recurrent import FrameRNN
+from graphophone.nn.self_supervision import SelfSupervision
+from graphophone.nn.signed import SignedGATConv, SignedGCNConv, SignedGINConv, signed_norm
 from graphophone.nn.stem import ConvStem, Downsample
 
 __all__ = [
@@ -31,12 +34,17 @@ __all__ = [
     "GraphAttention",
     "GraphConv",
     "GraphLSTMConv",
+    "GraphMix",
     "GridClustering",
     "LHGBlock",
     "NeighbourLSTM",
     "NeighbourPlan",
     "NeighbourPlanError",
     "PositionCloseness",
+    "SelfSupervision",
+    "SignedGATConv",
+    "SignedGCNConv",
+    "SignedGINConv",
     "centroid_spread",
     "create_pooling",
     "density_peaks",
@@ -53,4 +61,5 @@ __all__ = [
     "pooled_centroids",
     "position_closeness",
     "sampled_centroids",
+    "signed_norm",
 ]
