@@ -254,6 +254,57 @@ def test_folded_layers_follow_the_weights(tmp_path: Path) -> None:
             torch.testing.assert_close(twin(x), fourth, atol=0, rtol=0)
 
 
+class Adapter(nn.Module):
+    """What wraps a layer and adds to it, and shows the weight of the layer alone."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @property
+    def weight(self) -> Any:
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Any:
+        return self.layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * self.layer(x)
+
+
+@pytest.mark.parametrize("change", ["adapter", "stem", "norm", "mode"])
+def test_layers_that_are_not_ours_are_used_as_they_are(change: str) -> None:
+    """What folding would pass by: adapters, other normalisations, one that learns while the rest does not."""
+    model, x = settled(drop_path=0.0), clips()
+    with torch.no_grad():
+        before = model(x)
+    feed_forward: Any = model.backbone[0][1]  # type: ignore[index]
+    if change == "adapter":
+        feed_forward.dwconv = Adapter(feed_forward.dwconv)
+    elif change == "stem":
+        model.stem.convs[3] = nn.Sequential(model.stem.convs[3], nn.Identity())
+        before = before + 1  # the same function
+    elif change == "norm":
+        model.stem.convs[1] = nn.GroupNorm(1, 8)
+    else:
+        norm = feed_forward.fc1[1]
+        norm.momentum = 0.0
+        norm.train()
+    plain = model(x).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), plain, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before, plain, atol=1e-3)
+
+
+def test_weights_whose_changes_nobody_counts() -> None:
+    with torch.inference_mode():
+        model, x = small().eval(), clips()
+        model(x)
+        model.load_state_dict(settled(seed=5).state_dict())
+        torch.testing.assert_close(model(x), settled(seed=5)(x), atol=1e-4, rtol=1e-4)
+
+
 def test_hooks_see_the_layers() -> None:
     model, x = settled(), clips()
     seen = []

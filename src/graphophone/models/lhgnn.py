@@ -37,7 +37,7 @@ from graphophone.nn.aggregation import exporting
 from graphophone.nn.channels_last import convolve
 from graphophone.nn.clustering import Init
 from graphophone.nn.conv_ffn import ConvFFN
-from graphophone.nn.folding import FoldedConvs, FoldedFFN, FoldedLHG
+from graphophone.nn.folding import FoldedConvs, FoldedFFN, FoldedLHG, foldable
 from graphophone.nn.lhg import Cluster, Kernel, LHGBlock
 from graphophone.nn.onednn import available
 from graphophone.nn.position import PositionCloseness, RelPos
@@ -214,7 +214,8 @@ class LHGNN(SpectrogramClassifier):
         """Nodes after the last block ``[B, H, W, C]``; argument as `forward`.
 
         Where nothing is learned, the layers are used with their batch normalisations folded into their weights. Those
-        are kept until a weight changes, or `train` or `eval` is called.
+        are kept until a weight changes, or `train` or `eval` is called. Layers that are no longer those made here (an
+        adapter, a part that was put into training) are used as they are.
         """
         return torch.cat(self._maps(self.spectrograms(x)))
 
@@ -239,10 +240,13 @@ class LHGNN(SpectrogramClassifier):
 
         Matrix products of other heights may round otherwise, and the last bit can decide who the k-th neighbour is. So
         that a clip has the same scores alone and in any batch, clips are passed one by one, or as many as fit into the
-        cache where the products are oneDNN's, in which a row does not depend on the number of rows.
+        cache where the products are oneDNN's, in which a row does not depend on the number of rows. A layer that is in
+        training wants the whole batch.
         """
-        apart = not self.training and not torch.is_grad_enabled() and x.device.type == "cpu" and not exporting()
-        return [part.clone() for part in x.split(at_once)] if apart and len(x) > at_once else [x]
+        apart = not torch.is_grad_enabled() and x.device.type == "cpu" and not exporting()
+        if not apart or len(x) <= at_once or any(module.training for module in self.modules()):
+            return [x]
+        return [part.clone() for part in x.split(at_once)]
 
     def _nodes(self, x: Tensor, network: LHGNN | _Folded) -> Tensor:
         """`feature_map` of ``[B, frames, mels]``, by the layers of ``network``."""
@@ -271,8 +275,9 @@ class LHGNN(SpectrogramClassifier):
         ):
             return self
         if self._folded is None or not self._folded.snapshot.unchanged():
-            self._folded = _Folded(self)
-        return self._folded if self._folded.snapshot.unchanged() else self  # hooks want the layers themselves
+            self._folded = _Folded(self) if foldable(self.stem, self.backbone) else None
+        # Hooks want the layers themselves.
+        return self._folded if self._folded is not None and self._folded.snapshot.unchanged() else self
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation; what was folded is dropped."""

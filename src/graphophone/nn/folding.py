@@ -12,9 +12,29 @@ import torch
 from torch import Tensor, nn
 
 from graphophone.nn.conv_ffn import ConvFFN
+from graphophone.nn.drop_path import DropPath
 from graphophone.nn.ffn import FFN
-from graphophone.nn.lhg import GROUPS, LHGBlock
+from graphophone.nn.lhg import GROUPS, GraphConv, GridClustering, LHGBlock
 from graphophone.nn.onednn import conv2d, linear
+from graphophone.nn.stem import ConvStem, Downsample
+
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+_KNOWN = (
+    *(nn.Module, nn.Sequential, nn.ModuleList, nn.Identity, nn.Conv2d, nn.GELU, *_NORMS),
+    *(ConvFFN, ConvStem, Downsample, DropPath, FFN, GraphConv, GridClustering, LHGBlock),
+)
+
+
+def foldable(*modules: nn.Module) -> bool:
+    """Whether folding keeps what modules do: all their layers are of the known kinds and in evaluation.
+
+    A layer that was wrapped (an adapter), replaced, parametrised, or put back into training is not.
+    """
+    return all(
+        type(part) in _KNOWN and not part.training and not (isinstance(part, _NORMS) and part.running_mean is None)
+        for module in modules
+        for part in module.modules()
+    )
 
 
 @torch.no_grad()
