@@ -142,6 +142,9 @@ def test_without_validation_items_nothing_is_chosen(clip_recipe, tones, tmp_path
     clip_recipe["training"]["epochs"] = 2
     with pytest.raises(runs.RunError, match=r"no validation items.*training\.selection to last"):
         quietly(clip_recipe, tmp_path)
+    clip_recipe["features"] = {"name": "egemaps"}
+    with pytest.raises(RecipeError, match=r"features\.name must give frames"):
+        quietly(clip_recipe, tmp_path)
     assert not (tmp_path / "clips").exists()
     clip_recipe["training"]["selection"] = "last"
     with pytest.raises(runs.RunError, match=r"training\.patience to 0"):
@@ -235,6 +238,14 @@ def test_features_that_a_network_cannot_read_are_refused_with_what_was_measured(
     with pytest.raises(RecipeError, match=r"features\.relative"):
         quietly(clip_recipe, tmp_path)
     assert not (tmp_path / "clips").exists()
+
+
+def test_augmentations_of_logarithms_are_refused_for_decibels(clip_recipe, tmp_path):
+    """The floor of natural logarithms, -15.9, is loud among decibels."""
+    clip_recipe["features"] = {"name": "panns_logmel", "frames": 32, "pad_value": -100.0}
+    for change in ({"gain": 1.0}, {"mixup_probability": 0.5, "mixup_domain": "power"}):
+        with pytest.raises(RecipeError, match=r"augment\.gain and augment\.mixup_domain.*'panns_logmel' does not"):
+            quietly({**clip_recipe, "augment": change}, tmp_path / "run")
 
 
 def test_tasks_and_corpora_that_do_not_fit(clip_recipe, tag_recipe, tmp_path):

@@ -122,22 +122,30 @@ class SpectrogramInput(Input):
     """Every clip is a spectrogram of the same size; the network makes its graph itself.
 
     Raises:
-        RecipeError: If the recipe gives no number of frames, or columns that are no bands; it names what was measured.
+        RecipeError: If the recipe gives no number of frames (it names what was measured), columns that are no bands, or
+            an augmentation of natural logarithms for features that are others.
     """
 
     def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
         super().__init__(recipe, prepared)
         pipeline, lengths = prepared.pipeline, prepared.features.unpadded_lengths
         name = recipe.model["name"]
+        if pipeline.dims != pipeline.extractor.dims or pipeline.hop is None:
+            raise RecipeError(
+                f"{name!r} reads spectrograms: features.name must give frames, and features.relative and "
+                "features.metadata add columns that are no bands; leave them out"
+            )
         if not pipeline.frames:
             raise RecipeError(
                 f"features.frames is 0, but {name!r} reads spectrograms of one size: set it, such as to "
                 f"{int(lengths.max())}, the longest recording (the median has {int(np.median(lengths))} frames)"
             )
-        if pipeline.dims != pipeline.extractor.dims or pipeline.hop is None:
+        augment = recipe.augment
+        if pipeline.extractor.name != "fbank" and (augment.gain or augment.mixes_power):
             raise RecipeError(
-                f"{name!r} reads spectrograms: features.name must give frames, and features.relative and "
-                "features.metadata add columns that are no bands; leave them out"
+                f"augment.gain and augment.mixup_domain 'power' change natural logarithms of energies, which 'fbank' "
+                f"gives and {pipeline.extractor.name!r} does not: set augment.gain to 0 and augment.mixup_domain to "
+                "waveform"
             )
 
     @property
