@@ -190,6 +190,7 @@ class TestEveryOption:
             alone = torch.cat([model(clip[None].clone()) for clip in x])
             torch.testing.assert_close(model(x), together, atol=0, rtol=0)
         torch.testing.assert_close(alone, together, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model(x[1:2]), model(x)[1:2], atol=0, rtol=0)  # for explanations: with gradients
 
     def test_folding_changes_nothing(self, options: dict[str, Any]) -> None:
         model, x = settled(**options), clips(5)
@@ -324,6 +325,15 @@ def test_training_after_inference_mode() -> None:
         model(clips())
     model.train()
     model(clips()).sum().backward()
+
+
+def test_export_of_a_network_never_used() -> None:
+    """With any batch; and what was made for the export is not kept."""
+    model, x = small().eval(), clips()
+    with torch.no_grad():
+        exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
+        torch.testing.assert_close(exported.module()(x[:3]), model(x[:3]), atol=1e-4, rtol=1e-4)
+    model.train()(x)
 
 
 def test_half_precision_and_autocast() -> None:

@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from graphophone.nn.aggregation import exporting
+
 Init = Literal["pool", "noise", "sample", "learned"]
 
 _LEAST = 1e-8  # squared distance below which a node lies on a centroid
@@ -93,8 +95,9 @@ def pooled_centroids(x: Tensor, number: int) -> Tensor:
     Returns:
         ``[B, P, C]``.
     """
-    weights = _pooling_matrix(x.size(1), x.size(2), number, x.device).to(x.dtype)
-    return weights @ x.flatten(1, 2)
+    # What is made while a network is exported is no tensor to keep.
+    make = _pooling_matrix.__wrapped__ if exporting() else _pooling_matrix
+    return make(x.size(1), x.size(2), number, x.device).to(x.dtype) @ x.flatten(1, 2)
 
 
 def sampled_centroids(x: Tensor, number: int, *, random: bool) -> Tensor:

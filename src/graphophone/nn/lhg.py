@@ -159,11 +159,10 @@ class GraphConv(nn.Module):
         conv, norm = layers[0], layers[1]
         batch, n, channels = parts[0].shape
         ways, quarter = len(parts), channels // GROUPS
-        joined = torch.stack([part.reshape(batch * n, GROUPS, quarter) for part in parts], dim=2)
-        weight = conv.weight.view(GROUPS, ways * quarter, quarter, ways).transpose(2, 3).flatten(2)
-        groups = joined.flatten(2).transpose(0, 1)
-        mixed = torch.baddbmm(conv.bias.view(GROUPS, 1, -1).to(groups.dtype), groups, weight.mT.to(groups.dtype))
-        return F.gelu(batch_norm(mixed.transpose(0, 1).reshape(batch, n, -1), norm))
+        joined = torch.stack([part.reshape(batch, n, GROUPS, quarter) for part in parts], dim=3).view(batch, n, 1, -1)
+        weight = conv.weight.view(-1, quarter, ways).transpose(1, 2).reshape(conv.weight.shape)
+        mixed = F.conv2d(joined.permute(0, 3, 1, 2), weight, conv.bias, groups=GROUPS)
+        return F.gelu(batch_norm(mixed.permute(0, 2, 3, 1).reshape(batch, n, -1), norm))
 
 
 class LHGBlock(nn.Module):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from graphophone.nn.aggregation import exporting
+
 RelPos = Literal["ref", "grid", "none"]
 
 
@@ -101,12 +103,14 @@ class PositionCloseness(nn.Module):
 
     def forward(self, height: int, width: int, device: torch.device) -> Tensor | None:
         """``[N, M]`` on ``device``, or None."""
-        if self._grid != (height, width) or (self.table is not None and self.table.device != device):
-            with torch.inference_mode(False), torch.no_grad():  # it outlives the mode it was first needed in
-                table = position_closeness(self.kind, self.dims, height, width, self.reduction)
-            self.table = None if table is None else table.to(device)
-            self._grid = (height, width)
-        return self.table
+        if self._grid == (height, width) and (self.table is None or self.table.device == device):
+            return self.table
+        with torch.inference_mode(False), torch.no_grad():  # it outlives the mode it was first needed in
+            table = position_closeness(self.kind, self.dims, height, width, self.reduction)
+        table = None if table is None else table.to(device)
+        if not exporting():  # what is made then is no tensor to keep
+            self.table, self._grid = table, (height, width)
+        return table
 
     def extra_repr(self) -> str:
         """Options, for printing."""
