@@ -33,6 +33,8 @@ Parts = Callable[..., dict]
 class Mean(SpectrogramClassifier):
     """The mean frame, through one layer: quickly traced."""
 
+    model_name = "mean"
+
     def __init__(self) -> None:
         super().__init__()
         self.num_classes, self.num_mel_bins, self.frames = len(TAGS), 16, 60
@@ -42,20 +44,20 @@ class Mean(SpectrogramClassifier):
         return self.spectrograms(x).mean(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mean_bundle(tagger_bundle: Bundle) -> Bundle:
     torch.manual_seed(0)
     return Bundle(**{**vars(tagger_bundle), "model": Mean().eval(), "kind": "classification"})
 
 
 @pytest.fixture(scope="module")
-def from_features(tagger_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> exporting.Exported:
-    return export_onnx(tagger_folder, tmp_path_factory.mktemp("export") / "tagger.onnx")
+def from_features(tagger_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> exporting.Exported:
+    return export_onnx(tagger_bundle, tmp_path_factory.mktemp("export") / "tagger.onnx")
 
 
 @pytest.fixture(scope="module")
-def from_wave(tagger_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> exporting.Exported:
-    return export_onnx(tagger_bundle, tmp_path_factory.mktemp("export") / "tagger.onnx", input="wave")
+def from_wave(mean_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> exporting.Exported:
+    return export_onnx(mean_bundle, tmp_path_factory.mktemp("export") / "tagger.onnx", input="wave")
 
 
 def run(exported: exporting.Exported, values: np.ndarray) -> list[np.ndarray]:
@@ -76,24 +78,24 @@ def test_features_give_what_the_recognizer_gives(
 
 @pytest.mark.parametrize(("batch", "seconds"), [(1, 0.025), (1, 0.3), (3, 0.6), (2, 1.7)])
 def test_sound_gives_what_the_recognizer_gives(
-    from_wave: exporting.Exported, tagger: Recognizer, batch: int, seconds: float, voice: Voice
+    from_wave: exporting.Exported, mean_bundle: Bundle, batch: int, seconds: float, voice: Voice
 ):
     sounds = np.stack([voice(seconds, seed=i) for i in range(batch)])
     _, probabilities = run(from_wave, sounds)
-    expected = tagger.probabilities([tagger.bundle.pipeline(sound, RATE) for sound in sounds])
+    expected = Recognizer(mean_bundle).probabilities([mean_bundle.pipeline(sound, RATE) for sound in sounds])
     np.testing.assert_allclose(probabilities, expected, atol=1e-3)  # two filter banks
 
 
 def test_the_description_says_what_one_must_know(
     from_features: exporting.Exported, from_wave: exporting.Exported, tagger_bundle: Bundle
 ):
-    for exported in (from_features, from_wave):
+    for exported, model, kind in ((from_features, "lhgnn", "tagging"), (from_wave, "mean", "classification")):
         assert exported.sidecar == exported.path.with_suffix(".json")
         told = json.loads(exported.sidecar.read_text())
         assert told == exported.description
         assert {path.name for path in exported.path.parent.iterdir()} == {"tagger.onnx", "tagger.json"}
         assert tuple(told["labels"]) == TAGS
-        assert (told["model"], told["kind"], told["opset"]) == ("lhgnn", "tagging", 18)
+        assert (told["model"], told["kind"], told["opset"]) == (model, kind, 18)
         assert told["front_end"]["extractor"]["name"] == "fbank"
         assert told["front_end"]["extractor"]["config"]["num_mel_bins"] == 16
         assert told["front_end"]["frames"] == 60
@@ -111,7 +113,7 @@ def test_the_description_says_what_one_must_know(
     assert from_features.description["front_end"]["in_the_file"] is False
 
 
-def test_the_model_is_as_it_was(from_wave: exporting.Exported, tagger_bundle: Bundle, clip_parts: Parts):
+def test_the_model_is_as_it_was(from_features: exporting.Exported, tagger_bundle: Bundle, clip_parts: Parts):
     fresh = clip_parts()["model"]
     x = torch.randn(2, 60, 16)
     with torch.no_grad():

@@ -288,7 +288,9 @@ def _draw_probabilities(axes: Axes, explanation: Explanation) -> None:
 
 
 def _draw_groups(axes: Axes, explanation: Explanation) -> None:
-    ranked = sorted(explanation.groups.items(), key=lambda item: -abs(item[1]))[:_MOST_BARS]
+    ranked = list(explanation.groups.items())  # octaves stay in their order
+    if explanation.hertz is None:
+        ranked = sorted(ranked, key=lambda item: -abs(item[1]))[:_MOST_BARS]
     names, values = [name for name, _ in ranked], np.array([value for _, value in ranked])
     colors = [FOR if value > 0 else AGAINST for value in values]
     _bars(axes, names, values, colors, [f"{value:+.2f}" for value in values])
