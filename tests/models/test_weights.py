@@ -400,3 +400,9 @@ class TestReport:
         counted = sum(row[2] for row in report.rows())
         fates = (report.loaded, report.resized, report.widened, report.skipped, report.missing, report.unexpected)
         assert counted == sum(len(fate) for fate in fates)
+
+
+@pytest.mark.parametrize("name", ["nowhere.pt", "nowhere/model.safetensors"])
+def test_a_file_that_is_not_there_is_called_so(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        read_weights(tmp_path / name)

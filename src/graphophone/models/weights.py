@@ -130,6 +130,8 @@ def read_weights(source: str | Path, **hub: Any) -> dict[str, Tensor]:
         ModelError: If it does not exist, is damaged, holds no weights, or more than weights.
     """
     path = Path(source)
+    if not path.exists() and path.suffix in (".safetensors", *_PICKLED):
+        raise ModelError(f"{source}: there is no such file; give the path of a file of weights")
     if not path.is_file():
         found = fetch(source, "model.safetensors", **hub)
         if found is None:
