@@ -355,6 +355,6 @@ class SpectrogramClassifier(PretrainedModel):
             new = nn.Linear(last.in_features, num_classes, bias=last.bias is not None).to(last.weight)
         else:
             raise TypeError(f"{self.last_layer} of {type(self).__name__} is not a linear layer")
-        self.set_submodule(self.last_layer, new)
+        self.set_submodule(self.last_layer, new.train(last.training))
         self._hub_mixin_config = {**self.config, "num_classes": num_classes}
         self.num_classes = num_classes

@@ -243,7 +243,7 @@ class LHGNN(SpectrogramClassifier):
         cache where the products are oneDNN's, in which a row does not depend on the number of rows. A layer that is in
         training wants the whole batch.
         """
-        apart = not torch.is_grad_enabled() and x.device.type == "cpu" and not exporting()
+        apart = x.device.type == "cpu" and not exporting()
         if not apart or len(x) <= at_once or any(module.training for module in self.modules()):
             return [x]
         return [part.clone() for part in x.split(at_once)]
