@@ -221,7 +221,7 @@ class Torn(nn.Module):
         return logits, logits.sigmoid()
 
 
-@pytest.mark.parametrize("torn", [0, 2, 4, 5])
+@pytest.mark.parametrize("torn", [0, 2, 4, 5, 8])
 def test_clips_on_which_the_model_is_undecided_prove_nothing(torn: int):
     x = torch.rand(8, 20, generator=torch.Generator().manual_seed(0)) + 0.1
     x[torn:] *= -1
@@ -232,8 +232,13 @@ def test_clips_on_which_the_model_is_undecided_prove_nothing(torn: int):
         outputs[0] += 3e-5
         outputs[0][:, 0] *= np.where(outputs[0][:, 1] > 0, -1, 1)  # the other side of the edge
     if torn > 4:
-        with pytest.raises(ExportError, match=r"hang on rounding at 5 of 8 clips"):
+        with pytest.raises(ExportError, match=rf"hang on rounding at {torn} of 8 clips"):
             exporting._compare(Torn(), inputs, expected, answers)
+        for outputs, wanted in zip(answers, expected, strict=True):
+            outputs[0][:, 0] = wanted[0][:, 0] * 0.97  # near enough, where nothing is exact
+        difference, undecided = exporting._compare(Torn(), inputs, expected, answers)
+        assert undecided == torn
+        assert difference == pytest.approx(0.03 if torn == 8 else 3e-5, rel=0.01)
         return
     difference, undecided = exporting._compare(Torn(), inputs, expected, answers)
     assert undecided == torn

@@ -36,6 +36,9 @@ TOLERANCE = 1e-4
 ROUNDING, PROBES = 1e-6, 8
 """Where answers differ, the input is changed so many times by such a share: does the model itself differ as much?"""
 
+LOOSE = 0.05
+"""Largest difference, as a share of the largest logit, for half of the clips of a model that is mostly undecided."""
+
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _CHATTY = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
 _BATCHES = (1, 3)
@@ -53,9 +56,10 @@ class Exported:
         path: The ONNX file.
         sidecar: The JSON file that describes it.
         description: Content of that file.
-        difference: Largest difference of a logit between ONNX Runtime and PyTorch.
-        undecided: Clips of the check that were left out of it: a choice of the network (of neighbours, say) hangs on
-            the rounding of nearly equal numbers there, so that the model differs as much from itself.
+        difference: Largest difference of a logit between ONNX Runtime and PyTorch, on the clips that count (where
+            none does, on all, as a share of the largest logit).
+        undecided: Clips of the check that do not: a choice of the network (of neighbours, say) hangs on the rounding
+            of nearly equal numbers there, so that the model differs as much from itself.
     """
 
     path: Path
@@ -139,7 +143,8 @@ def export_onnx(
     number of samples, may have any size. It gives `logits` and `probabilities` `[batch, classes]`. Before it takes
     its place it is run by ONNX Runtime on noise and on sound, one clip and three at once, and its logits must be the
     model's up to `TOLERANCE`. Clips that the model itself answers otherwise as soon as they are changed by a millionth
-    (a choice between nearly equal neighbours) prove nothing and are left out; more than half of them are an error.
+    (a choice between nearly equal neighbours) are left out. A model for which that is more than half of them, as it is
+    for a large one with random weights, must agree within `LOOSE` on half of them.
 
     Args:
         source: A loaded model folder, or where one is (see `load_bundle`).
@@ -342,12 +347,13 @@ def _compare(
     expected: Sequence[list[np.ndarray]],
     answers: Sequence[list[np.ndarray]],
 ) -> tuple[float, int]:
-    """Largest difference of a logit, and how many clips were left out because the model is undecided there.
+    """Largest difference of a logit, and on how many clips the model is undecided, which are left out of it.
 
     Raises:
         ExportError: If a difference is not small.
     """
-    largest, undecided, clips = 0.0, 0, 0
+    decided: list[float] = []
+    undecided: list[float] = []  # as shares of the largest logit
     for tensor, theirs, ours in zip(inputs, answers, expected, strict=True):
         allowed = TOLERANCE * np.abs(ours[0]).max(axis=1).clip(min=1)
         differences = np.abs(theirs[0] - ours[0]).max(axis=1)
@@ -358,15 +364,14 @@ def _compare(
                     f"the logits of the file differ by {differences[i]:.2g} from the model's, more than "
                     f"{allowed[i]:.2g}; nothing was written: try another opset"
                 )
-        largest = max(largest, float(differences[agree].max(initial=0)))
-        undecided += int((~agree).sum())
-        clips += len(agree)
-    if 2 * undecided > clips:
+        decided += differences[agree].tolist()
+        undecided += (differences * TOLERANCE / allowed)[~agree].tolist()
+    if len(undecided) > len(decided) and float(np.median(undecided)) > LOOSE:
         raise ExportError(
-            f"the answers of the model hang on rounding at {undecided} of {clips} clips, so that the file cannot be "
-            "checked; nothing was written: train the model first"
+            f"the answers of the model hang on rounding at {len(undecided)} of {len(undecided) + len(decided)} clips, "
+            "so that the file cannot be checked; nothing was written: train the model first"
         )
-    return largest, undecided
+    return max(decided or undecided), len(undecided)
 
 
 @torch.no_grad()
