@@ -203,7 +203,7 @@ def check_names(options: argparse.Namespace) -> None:
         if options.run is cli.run_corpora_check and accepted["root"].default is inspect.Parameter.empty:
             assert options.root
     if getattr(options, "extractor", None):
-        assert options.extractor in EXTRACTORS
+        assert options.extractor in EXTRACTORS or options.extractor in list_recipes()
 
 
 def test_a_wrong_option_in_a_page_would_be_found(workplace: Path) -> None:
