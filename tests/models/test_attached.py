@@ -7,7 +7,7 @@ from torch_geometric.nn import GCNConv
 
 from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.models import ModelError
-from graphophone.models.attached import draw_references, predict_attached, pseudo_label
+from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
 from graphophone.models.subgraph_ssl import SubgraphSSL
 
 
@@ -95,3 +95,12 @@ class TestPrediction:
     def test_no_reference(self) -> None:
         with pytest.raises(ModelError, match="draw at least one"):
             predict_attached(model(), [], torch.zeros(1, 6), ["a"])
+
+
+class TestContentIds:
+    def test_equal_features_have_equal_names_and_others_have_others(self) -> None:
+        x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+        names = content_ids(x)
+        assert len(set(names)) == 5
+        assert content_ids(x[[3, 1]]) == [names[3], names[1]]
+        assert content_ids(x.double()) == names

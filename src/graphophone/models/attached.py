@@ -5,6 +5,7 @@ For any network that turns ``(x, edge_index, edge_weight)`` into node logits ``[
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,19 @@ class AttachedPrediction:
     probabilities: Tensor
     spread: Tensor
     states: Tensor | None = None
+
+
+def content_ids(x: Tensor) -> list[str]:
+    """Names of recordings by what is in them: the same features get the same edges, whatever their files are called.
+
+    Args:
+        x: Features ``[clips, dims]``.
+
+    Returns:
+        Hexadecimal digits, one text per clip.
+    """
+    rows = x.detach().cpu().float().contiguous().numpy()
+    return [hashlib.blake2b(row.tobytes(), digest_size=12).hexdigest() for row in rows]
 
 
 @torch.no_grad()
