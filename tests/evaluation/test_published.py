@@ -2,8 +2,18 @@ from typing import Any
 
 import pytest
 
+from graphophone.evaluation.few_labels import FEW_LABELS, NOISE_DROPS
 from graphophone.evaluation.literature import PUBLISHED, SOUND_CORPORA
-from graphophone.evaluation.published import published_beside, published_series, run_variant, unpublished
+from graphophone.evaluation.measures import SPEECH, TAGS
+from graphophone.evaluation.page import published_words
+from graphophone.evaluation.published import (
+    published_beside,
+    published_series,
+    quoted,
+    run_variant,
+    task_names,
+    unpublished,
+)
 
 
 def run(corpus: str, items: int, classes: int, mixes: bool | None, folds: int = 5) -> dict[str, Any]:
@@ -48,7 +58,7 @@ def test_same_protocol_is_comparable() -> None:
     assert "pooling" not in ours.difference
     mean = next(b for b in beside if b.result.system == "GLNN, mean pooling")
     assert "Other pooling: mean there, weighted here." in mean.difference
-    assert len(beside) == 8
+    assert len(beside) == 9  # with another paper's row on the same items
 
 
 def test_keeping_speakers_apart_is_said_and_not_comparable() -> None:
@@ -225,4 +235,151 @@ def test_results_on_sounds_stay_with_their_corpus() -> None:
     assert all(b.result.corpus == "ravdess" for b in published_beside(speech, SCRATCH))
     graph = sounds("esc10", 400, 10, protocol="folds", folds=5, model="glnn")
     assert all(b.result.corpus == "esc10" for b in published_beside(graph, recipe()))
-    assert {p.corpus for p in PUBLISHED} - SOUND_CORPORA == {"iemocap", "ravdess"}
+    assert {p.corpus for p in PUBLISHED} - SOUND_CORPORA == {"iemocap", "msp_improv", "ravdess"}
+
+
+# ---------------------------------------------------------------- few labels
+
+
+def few(
+    corpus: str = "iemocap",
+    items: int = 4490,
+    classes: int = 4,
+    *,
+    mixes: bool | None = True,
+    model: str = "subgraph_ssl",
+    protocol: str = "stratified",
+) -> dict[str, Any]:
+    described = run(corpus, items, classes, mixes)
+    described["model"] = {"name": model, "parameters": 151_978}
+    described["protocol"]["name"] = protocol
+    return described
+
+
+def ssl(tasks: Any = (), labelled: float = 0.1, **task: Any) -> dict[str, Any]:
+    return {
+        "model": {"name": "subgraph_ssl", "tasks": tasks},
+        "protocol": {"labelled": labelled},
+        "task": {"name": "subgraph_classification", **task},
+    }
+
+
+def test_tables_of_the_few_label_paper() -> None:
+    cells = {(p.source[-8:], p.corpus, p.system): (p.ua, p.map, p.spread) for p in FEW_LABELS if p.labelled != 1}
+    assert cells["Table II", "iemocap", "SubgraphSSL, all three tasks"] == (68.6, None, 1.2)
+    assert cells["Table II", "msp_improv", "SubgraphSSL, shuffle"] == (64.1, None, 1.3)
+    assert cells[" Table I", "audioset", "SubgraphSSL, completion"] == (None, 0.27, 0.01)
+    tables = [p for p in FEW_LABELS if not p.ablation]
+    # 13 rows; 18 rows of IEMOCAP, 8 of them with a figure for MSP-IMPROV.
+    assert {n: sum(p.source.endswith(f"Table {n}") for p in tables) for n in ("I", "II")} == {"I": 13, "II": 26}
+    assert [p.parameters for p in tables if p.model == "subgraph_ssl" and p.corpus == "audioset"] == [
+        218_000, 260_000, 260_000, 219_000, 261_000, 218_000,
+    ]  # fmt: skip
+    assert NOISE_DROPS["completion"]["cockpit"] > NOISE_DROPS["none"]["cockpit"]
+    assert {len(row) for row in NOISE_DROPS.values()} == {5}
+
+
+def test_spread_is_in_the_unit_of_the_figure() -> None:
+    rows = {(p.corpus, p.system): p for p in FEW_LABELS if p.labelled == 0.1}
+    assert published_words(rows["iemocap", "SubgraphSSL, denoise"], SPEECH.main) == "68.0 ± 1.1"
+    assert published_words(rows["audioset", "SubgraphSSL, denoise"], TAGS.main) == "0.260 ± 0.00"
+    assert published_words(rows["audioset", "SubgraphSSL, denoise"], SPEECH.main) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (None, "none"), ((), "none"), ("none", "none"), ([], "none"), (["denoise"], "denoise"), ("all", "all"),
+        ("shuffle+denoise", "denoise+shuffle"), ({"denoise": 1.0, "completion": 0.5, "shuffle": 1}, "all"),
+    ],
+)  # fmt: skip
+def test_names_of_tasks(value: Any, name: str) -> None:
+    assert task_names(value) == name
+
+
+def test_as_many_labels_drawn_alike_are_comparable() -> None:
+    beside = {b.result.system: b for b in published_beside(few(), ssl("denoise"))}
+    assert beside["SubgraphSSL, denoise"].comparable
+    assert "Other" not in beside["SubgraphSSL, denoise"].difference
+    assert "Other self-supervised tasks: no task there, denoise here." in beside["SubgraphSSL, no task"].difference
+    whole = beside["SubgraphSSL, no task, all labels"]
+    assert not whole.comparable
+    assert "All training labels there, 10 % of the training labels here." in whole.difference
+    quoted_row = beside["wav2vec 2.0"]
+    assert not quoted_row.comparable
+    assert "quotes this figure from elsewhere" in quoted_row.difference
+    assert "How many labels it had is not said" in quoted_row.difference
+    assert not any(name.startswith("GLNN") for name in beside)
+
+
+def test_other_shares_and_speakers_apart_are_not_comparable() -> None:
+    fewer = published_beside(few(), ssl("denoise", 0.02))
+    assert not any(b.comparable for b in fewer)
+    assert "10 % of the training labels there, 2 % of the training labels here." in fewer[0].difference
+    apart = published_beside(few(mixes=False, protocol="speaker-independent"), ssl("denoise"))
+    assert not any(b.comparable for b in apart)
+    assert "this run keeps them apart, which is harder" in apart[0].difference
+
+
+def test_runs_with_all_labels_meet_results_with_all_labels() -> None:
+    names = [b.result.system for b in published_beside(few(), ssl("denoise", 1.0))]
+    assert "SubgraphSSL, no task, all labels" in names
+    assert "SpeechGCN" in names
+    assert "GLNN, weighted pooling" in names
+    assert "SubgraphSSL, denoise" not in names
+    assert "HuBERT" not in names
+    # A supervised model that has few labels stands beside those that had as few.
+    glnn = few(model="glnn")
+    assert all(
+        b.result.labelled != 1 or b.result.model == "glnn"
+        for b in published_beside(glnn, {**ssl(), "model": {"name": "glnn"}})
+    )
+
+
+def test_one_large_graph_has_its_own_row() -> None:
+    whole = {b.result.system: b for b in published_beside(few(), ssl("none", sampling="whole"))}
+    assert whole["SubgraphSSL, one large graph"].result.ua == 49.44
+    assert whole["SubgraphSSL, one large graph"].comparable
+    assert "Other sampling: subgraphs there, whole here." in whole["SubgraphSSL, no task"].difference
+    assert "SubgraphSSL, one large graph" not in [b.result.system for b in published_beside(few(), ssl("none"))]
+
+
+def test_another_corpus_of_speech_meets_the_same_tasks() -> None:
+    here = few("ravdess", 1440, 8, mixes=False, protocol="speaker-independent")
+    beside = published_beside(here, ssl("all"))
+    assert [b.result.system for b in beside if b.result.kind == "published"] == ["SubgraphSSL, all three tasks"]
+    assert "Another corpus: IEMOCAP" in beside[-1].difference
+    assert not any(b.comparable for b in beside)  # the references had all labels
+    assert "All training labels there, 10 % of the training labels here." in beside[0].difference
+
+
+def test_sounds_with_few_labels() -> None:
+    here = few("audioset", 86_000, 33, mixes=None)
+    beside = {b.result.system: b for b in published_beside(here, ssl("all"))}
+    assert beside["SubgraphSSL, all three tasks"].comparable
+    assert "About 89,000 clips there, 86,000 here." in beside["SubgraphSSL, all three tasks"].difference
+    assert beside["Spectrogram-VGG"].comparable
+    assert quoted(here) == [words for words in quoted(here) if "church bell" in words] != []
+    ten = few("esc10", 400, 10, mixes=None, protocol="folds")
+    assert "SubgraphSSL on ESC-10" in unpublished(ten)
+    assert "AudioSet with 33 classes only, of sounds" in unpublished(ten)
+    assert unpublished(here) == ""
+    assert quoted(ten) == []
+
+
+def test_figures_that_are_quoted_stand_beside_what_they_vary() -> None:
+    assert "0.147" in " ".join(quoted(few()))
+    assert "Fig. 6" in " ".join(quoted(few(), ["model.tasks", "protocol.labelled"]))
+    assert "Fig. 5a" in " ".join(quoted(few(), ["task.per_class"]))
+    assert quoted(few(), ["model.dropout"]) == []
+    assert quoted(few("ravdess", 1440, 8), ["protocol.labelled"]) == []
+    assert quoted(few(model="glnn")) == []
+
+
+def test_series_of_tasks_is_of_the_corpus() -> None:
+    assert {k: p.ua for k, p in published_series("tasks", few()).items()} == {
+        "none": 63.8, "denoise": 68.0, "completion": 66.4, "shuffle": 65.9, "all": 68.6,
+    }  # fmt: skip
+    assert published_series("tasks", few("audioset", 89_000, 33))["all"].map == 0.28
+    assert published_series("tasks", few("ravdess", 1440, 8)) == {}
+    assert published_series("tasks") == {}

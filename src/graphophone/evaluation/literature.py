@@ -3,74 +3,30 @@
 Speech emotion: Li, Wang, Yang and Im (2023), "Speech emotion recognition based on Graph-LSTM neural network", Tables 1
 to 4, all on IEMOCAP with one random 8:2 split that mixes speakers and no validation set. Sounds: Singh, Benetos, Phan
 and Stowell (2025), "LHGNN: Local-Higher Order Graph Neural Networks For Audio Classification and Tagging", Tables I to
-V. Simple systems (functionals and a support vector machine) were measured on the folds that this package uses.
+V. Few labels: see :mod:`~graphophone.evaluation.few_labels`. Simple systems (functionals and a support vector machine)
+were measured on the folds that this package uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from graphophone.evaluation.few_labels import FEW_LABELS
+from graphophone.evaluation.publication import SOUND_CORPORA, Published
+
+__all__ = [
+    "EMOTION",
+    "GLNN_PAPER",
+    "LHGNN_DEFAULTS",
+    "LHGNN_PAPER",
+    "PUBLISHED",
+    "SOUNDS",
+    "SOUND_CORPORA",
+    "Published",
+]
 
 GLNN_PAPER = "Li et al. (2023)"
 LHGNN_PAPER = "Singh et al. (2025)"
-
-SOUND_CORPORA = frozenset({"esc50", "esc10", "fsd50k", "audioset", "urbansound8k"})
-"""Corpora of sounds, whose literature speaks of accuracy and mAP, and not of speakers."""
-
-
-@dataclass(frozen=True)
-class Published:
-    """One result that somebody else reports, or a simple system to beat.
-
-    Attributes:
-        system: Name of the system, with its variant.
-        source: Where the number stands.
-        corpus: Name of the corpus in the registry.
-        items: Number of items.
-        classes: Number of classes.
-        protocol: How the items were divided, in words that follow "uses".
-        mixes_speakers: Whether test speakers were also training speakers; None where speakers are no matter.
-        ua: Unweighted accuracy in percent, None where it is not reported.
-        wa: Weighted accuracy in percent, None where it is not reported.
-        map: Mean average precision, a fraction, None where it is not reported.
-        spread: Standard deviation of the accuracy over seeds, in points.
-        model: Name of the model in the registry, where this package has it.
-        variant: Settings that tell rows of the same system apart: ``pooling``, ``num_layers``, ``k``; ``kernel``,
-            ``cluster``.
-        parameters: Number of weights, as reported.
-        folds: Number of folds; 1 for a single split.
-        train: Number of training items of a fold, where it is known.
-        validation: Whether there was a validation set.
-        chosen_on_test: Whether it is known that the weights were chosen on the test part.
-        pretraining: What its first weights were trained on; empty for none, None where it is not said.
-        kind: ``"published"``, or ``"reference"`` for a simple system measured on the same files.
-        note: What else a reader should know, a sentence.
-        ablation: Whether the row is one of a series of variants rather than a main result.
-    """
-
-    system: str
-    source: str
-    corpus: str
-    items: int
-    classes: int
-    protocol: str
-    mixes_speakers: bool | None
-    ua: float | None = None
-    wa: float | None = None
-    map: float | None = None
-    spread: float | None = None
-    model: str | None = None
-    variant: Mapping[str, Any] = field(default_factory=dict)
-    parameters: int | None = None
-    folds: int = 1
-    train: int | None = None
-    validation: bool = False
-    chosen_on_test: bool = False
-    pretraining: str | None = ""
-    kind: Literal["published", "reference"] = "published"
-    note: str = ""
-    ablation: bool = False
 
 
 def _iemocap(system: str, items: int, table: int, ua: float | None, wa: float, **more: Any) -> Published:
@@ -298,4 +254,4 @@ SOUNDS: tuple[Published, ...] = (
     _esc10("ComParE 2016 functionals (6,373) + linear SVM", 86.0, _TUNED),
 )  # fmt: skip
 
-PUBLISHED: tuple[Published, ...] = (*EMOTION, *SOUNDS)
+PUBLISHED: tuple[Published, ...] = (*EMOTION, *SOUNDS, *FEW_LABELS)

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphophone.evaluation.literature import SOUND_CORPORA
 from graphophone.evaluation.metrics import Kind, scalars
+from graphophone.evaluation.publication import SOUND_CORPORA
 from graphophone.evaluation.statistics import Estimate
 
 DASH = "–"

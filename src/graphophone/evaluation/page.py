@@ -11,13 +11,20 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from graphophone import __version__
-from graphophone.evaluation.literature import Published
 from graphophone.evaluation.measures import DASH, Measure
+from graphophone.evaluation.publication import Published
 from graphophone.evaluation.published import corpus_title
 from graphophone.evaluation.results import RunResults
 from graphophone.evaluation.statistics import Estimate
 
-_MODELS = {"glnn": "GLNN", "lhgnn": "LHGNN", "vig": "ViG", "ast": "AST", "cnn14": "CNN14"}
+_MODELS = {
+    "glnn": "GLNN",
+    "lhgnn": "LHGNN",
+    "vig": "ViG",
+    "ast": "AST",
+    "cnn14": "CNN14",
+    "subgraph_ssl": "SubgraphSSL",
+}
 
 
 def render(template: str, **context: Any) -> str:
@@ -104,8 +111,9 @@ def published_value(result: Published, measure: Measure) -> float | None:
 def published_words(result: Published, measure: Measure) -> str:
     """A published figure as a table writes it, with its spread over seeds where it is known."""
     value = published_value(result, measure)
-    spread = f" ± {result.spread:.1f}" if value is not None and measure.key == "wa" and result.spread else ""
-    return f"{measure.write(value)}{spread}"
+    if value is None or result.spread is None:
+        return measure.write(value)
+    return f"{measure.write(value)} ± {result.spread:.{1 if measure.percent else 2}f}"
 
 
 def with_article(words: str) -> str:

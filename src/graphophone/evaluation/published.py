@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphophone.evaluation.literature import (
-    GLNN_PAPER,
-    LHGNN_DEFAULTS,
-    LHGNN_PAPER,
-    PUBLISHED,
-    SOUND_CORPORA,
-    Published,
-)
+from graphophone.evaluation.few_labels import FEW_LABELS, QUOTED, SSL_DEFAULTS, SSL_PAPER, TASK_WORDS
+from graphophone.evaluation.literature import GLNN_PAPER, LHGNN_DEFAULTS, LHGNN_PAPER, PUBLISHED
+from graphophone.evaluation.publication import SOUND_CORPORA, Published
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,25 @@ _SETTINGS = {
     "k": "k",
     "kernel": "kernel",
     "cluster": "clustering",
+    "tasks": "self-supervised tasks",
+    "sampling": "sampling",
 }
+
+
+def task_names(value: Any) -> str:
+    """Self-supervised tasks of a recipe under one name: ``"none"``, ``"denoise"``, ``"denoise+shuffle"``, ``"all"``.
+
+    Args:
+        value: A text such as ``"denoise+shuffle"``, a list of names, names with their weights, or None.
+    """
+    names = value.replace(" ", "").split("+") if isinstance(value, str) else list(value or ())
+    names = ["denoise", "completion", "shuffle"] if names == ["all"] else [name for name in names if name != "none"]
+    return "all" if len(set(names)) == 3 else "+".join(sorted(set(names))) or "none"
+
+
+def labelled_share(recipe: Mapping[str, Any]) -> float:
+    """The share of the training items whose labels a recipe uses."""
+    return float((recipe.get("protocol") or {}).get("labelled") or 1.0)
 
 
 def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,12 +81,15 @@ def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
         recipe: A recipe with the slots ``model`` and ``graph``.
 
     Returns:
-        ``kernel`` and ``cluster`` of LHGNN; of other models, what the recipe has of ``pooling``, ``num_layers``
-        and ``k``.
+        ``kernel`` and ``cluster`` of LHGNN; ``tasks`` and ``sampling`` of SubgraphSSL; of other models, what the
+        recipe has of ``pooling``, ``num_layers`` and ``k``.
     """
     model, graph = recipe.get("model") or {}, recipe.get("graph") or {}
     if model.get("name") == "lhgnn":
         return {key: model.get(key) or default for key, default in LHGNN_DEFAULTS.items()}
+    if model.get("name") == "subgraph_ssl":
+        sampling = (recipe.get("task") or {}).get("sampling") or SSL_DEFAULTS["sampling"]
+        return {"tasks": task_names(model.get("tasks")), "sampling": sampling}
     found = {
         "pooling": model.get("pooling"),
         "num_layers": model.get("num_layers"),
@@ -85,7 +101,8 @@ def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> list[Beside]:
     """Published results to set beside a run, and how each differs from it.
 
-    Results on the same corpus and number of classes come first. A model of speech that was published on another
+    Results on the same corpus and number of classes come first. A run that uses a part of the labels stands beside
+    results that do so too, and beside its own model with all of them. A model of speech that was published on another
     corpus brings its result there, marked as not comparable; results on sounds stand beside runs on their own
     corpus only.
 
@@ -105,7 +122,7 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
         # Label sets of one corpus (4490 and 5531 utterances) are told apart by their size.
         size = min({p.items for p in here}, key=lambda items: abs(items - int(corpus.get("items") or 0)))
         here = [p for p in here if p.items == size]
-    chosen = [p for p in here if not p.ablation]
+    chosen = _as_many_labels([p for p in here if not p.ablation], labelled_share(recipe), model)
     exact = [p for p in here if p.ablation and p.model == model and dict(p.variant) == variant]
     known = {(p.model, p.items, frozenset(p.variant.items())) for p in chosen}
     chosen += [p for p in exact if (p.model, p.items, frozenset(p.variant.items())) not in known][:1]
@@ -116,13 +133,29 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
             if p.model == model and not p.ablation and p.corpus not in SOUND_CORPORA and p not in chosen
         ]
         # A variant of our own stands beside what it is a variant of: weighted_scaled beside weighted.
-        pooling = f"{variant.get('pooling')}_"
-        same = [p for p in elsewhere if pooling.startswith(f"{p.variant.get('pooling')}_")]
-        chosen += same or sorted(elsewhere, key=lambda p: -(p.wa or 0.0))[:1]
-    beside = [(_beside_sound if p.corpus in SOUND_CORPORA else _beside)(p, run, recipe) for p in chosen]
+        pooling = f"{variant['pooling']}_" if "pooling" in variant else ""
+        same = [p for p in elsewhere if pooling and pooling.startswith(f"{p.variant.get('pooling')}_")]
+        same = same or [p for p in elsewhere if model == "subgraph_ssl" and dict(p.variant) == variant][:1]
+        chosen += same or sorted(elsewhere, key=lambda p: -(p.wa or p.ua or 0.0))[:1]
+    beside = [_beside_of(p)(p, run, recipe) for p in chosen]
     if corpus.get("name") in SOUND_CORPORA:  # the model's own results before those of others
         beside.sort(key=lambda b: b.result.model is None or b.result.model != model)
     return sorted(beside, key=lambda b: not b.comparable)
+
+
+def _as_many_labels(rows: Sequence[Published], share: float, model: Any) -> list[Published]:
+    """Results of learning from few labels beside a run that does, the others beside the others."""
+    if share == 1:
+        return [p for p in rows if p.labelled == 1 and (not p.quoted or model == "subgraph_ssl")]
+    few = [p for p in rows if p.labelled != 1]
+    whole = [p for p in rows if p.labelled == 1 and (not few or (model is not None and p.model == model))]
+    return few + whole
+
+
+def _beside_of(p: Published) -> Callable[[Published, Mapping[str, Any], Mapping[str, Any]], Beside]:
+    if p.source.startswith(SSL_PAPER):
+        return _beside_few
+    return _beside_sound if p.corpus in SOUND_CORPORA else _beside
 
 
 def unpublished(run: Mapping[str, Any]) -> str:
@@ -132,14 +165,41 @@ def unpublished(run: Mapping[str, Any]) -> str:
         run: Contents of a run's ``run.json``.
     """
     corpus, model = (run.get("corpus") or {}).get("name"), (run.get("model") or {}).get("name")
-    there = dict.fromkeys(corpus_title(p.corpus) for p in PUBLISHED if p.model == "lhgnn")
-    if model != "lhgnn" or corpus not in SOUND_CORPORA or corpus_title(corpus) in there:
-        return ""
-    *first, last = there
-    return (
-        f"No result of LHGNN on {corpus_title(corpus)} is published: {LHGNN_PAPER} report {', '.join(first)} and "
-        f"{last} only, and their figures there say nothing about this corpus."
+    papers = {"lhgnn": ("LHGNN", LHGNN_PAPER), "subgraph_ssl": ("SubgraphSSL", SSL_PAPER)}
+    there = dict.fromkeys(
+        f"{corpus_title(p.corpus)}{' with 33 classes' if p.classes == 33 else ''}"
+        for p in PUBLISHED
+        if p.model == model and p.corpus in SOUND_CORPORA
     )
+    if model not in papers or corpus not in SOUND_CORPORA:
+        return ""
+    if any(p.model == model and p.corpus == corpus for p in PUBLISHED):
+        return ""
+    system, paper = papers[model]
+    *first, last = there
+    named = f"{', '.join(first)} and {last}" if first else last
+    sounds = ", of sounds" if model == "subgraph_ssl" else ""
+    return (
+        f"No result of {system} on {corpus_title(corpus)} is published: {paper} report {named} only{sounds}, and their "
+        "figures there say nothing about this corpus."
+    )
+
+
+def quoted(run: Mapping[str, Any], keys: Sequence[str] = ()) -> list[str]:
+    """What a paper says of figures that it prints without numbers, where a run is of its model and corpus.
+
+    Args:
+        run: Contents of a run's ``run.json``.
+        keys: Settings that are varied, for figures that vary one of them; none: figures of one model.
+    """
+    corpus = run.get("corpus") or {}
+    if (run.get("model") or {}).get("name") != "subgraph_ssl":
+        return []
+    if corpus.get("name") == "audioset" and len(corpus.get("classes") or []) != 33:
+        return []
+    return [
+        q.words for q in QUOTED if corpus.get("name") in q.corpora and (set(q.keys) & set(keys) if keys else not q.keys)
+    ]
 
 
 def _variant_differences(p: Published, model: Any, variant: Mapping[str, Any]) -> list[str]:
@@ -148,7 +208,14 @@ def _variant_differences(p: Published, model: Any, variant: Mapping[str, Any]) -
     differing = {
         key: (p.variant[key], variant[key]) for key in p.variant if variant.get(key, p.variant[key]) != p.variant[key]
     }
-    return [f"Other {_SETTINGS[key]}: {there} there, {ours} here." for key, (there, ours) in differing.items()]
+    return [
+        f"Other {_SETTINGS[key]}: {_said(key, there)} there, {_said(key, ours)} here."
+        for key, (there, ours) in differing.items()
+    ]
+
+
+def _said(key: str, value: Any) -> Any:
+    return TASK_WORDS.get(value, value) if key == "tasks" else value
 
 
 def _beside(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Beside:
@@ -184,9 +251,11 @@ def _beside(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> 
             "It has no validation set, so its epoch may have been chosen on the test part; here it was not."
         )
     sentences += _variant_differences(p, (run.get("model") or {}).get("name"), run_variant(recipe))
+    words, same_labels = _labels(p, recipe)
+    sentences += words
     if p.note:
         sentences.append(p.note)
-    comparable = same_data and mixes is not None and p.mixes_speakers == bool(mixes)
+    comparable = same_data and same_labels and mixes is not None and p.mixes_speakers == bool(mixes)
     return Beside(p, " ".join(sentences), comparable)
 
 
@@ -226,9 +295,67 @@ def _beside_sound(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any
     theirs = p.parameters if p.model is not None and p.model == model.get("name") else None
     if theirs and ours and abs(ours - theirs) > 0.05 * theirs:
         sentences.append(f"{_millions(theirs)} million parameters there, {_millions(ours)} here.")
+    words, same_labels = _labels(p, recipe)
+    sentences += words
     if p.note:
         sentences.append(p.note)
-    return Beside(p, " ".join(sentences), same_data and same_parts and same_start)
+    return Beside(p, " ".join(sentences), same_data and same_parts and same_start and same_labels)
+
+
+def _labels(p: Published, recipe: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """How many labels were used there and here, in words where it differs, and whether it is the same."""
+    ours = labelled_share(recipe)
+    if p.labelled is None:
+        return [f"How many labels it had is not said; {_share(ours)} here."], False
+    if abs(p.labelled - ours) > 1e-9:
+        return [f"{_share(p.labelled).capitalize()} there, {_share(ours)} here."], False
+    return [], True
+
+
+def _share(share: float) -> str:
+    return "all training labels" if share == 1 else f"{100 * share:g} % of the training labels"
+
+
+def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Beside:
+    """Few labels: what counts are the data, the share of labels, the division, and whose figure it is."""
+    corpus, protocol = run.get("corpus") or {}, run.get("protocol") or {}
+    items, classes = int(corpus.get("items") or 0), len(corpus.get("classes") or [])
+    noun = "clips" if p.corpus in SOUND_CORPORA else "utterances"
+    sentences = []
+    same_data = corpus.get("name") == p.corpus and classes == p.classes
+    if not same_data:
+        sentences.append(f"Another corpus: {corpus_title(p.corpus)}, {p.items:,} {noun} of {p.classes} classes.")
+    elif items != p.items:
+        same_data = abs(items - p.items) <= (0.15 if p.corpus == "audioset" else 0.02) * p.items
+        sentences.append(f"{'About ' if noun == 'clips' else ''}{p.items:,} {noun} there, {items:,} here.")
+    words, same_labels = _labels(p, recipe)
+    sentences += words
+    same_division = not p.quoted and _same_division(p, protocol)
+    if p.quoted:
+        sentences.append("The paper quotes this figure from elsewhere, and does not say how the data were divided.")
+    elif same_division:
+        sentences.append(f"The paper uses {p.protocol}, and this run one of the same kind.")
+    else:
+        mixes = protocol.get("mixes_speakers")
+        apart = p.mixes_speakers and mixes is False
+        sentences.append(
+            f"The paper uses {p.protocol}"
+            + (", with the same speakers in training and test; this run keeps them apart, which is harder." if apart
+               else f"; this run follows the protocol {protocol.get('name') or 'that is not known'}.")
+        )  # fmt: skip
+    if p.pretraining:
+        sentences.append(f"Its weights were first trained on {p.pretraining}.")
+    sentences += _variant_differences(p, (run.get("model") or {}).get("name"), run_variant(recipe))
+    if p.note:
+        sentences.append(p.note)
+    return Beside(p, " ".join(sentences), same_data and same_labels and same_division)
+
+
+def _same_division(p: Published, protocol: Mapping[str, Any]) -> bool:
+    """Whether a run's items were drawn at random too."""
+    if p.mixes_speakers is not None:
+        return protocol.get("mixes_speakers") is p.mixes_speakers
+    return protocol.get("name") == "stratified"
 
 
 def _start(p: Published, pretrained: Any) -> tuple[list[str], bool]:
@@ -260,14 +387,21 @@ _SERIES = {
 }
 
 
-def published_series(key: str) -> dict[Any, Published]:
+def published_series(key: str, run: Mapping[str, Any] | None = None) -> dict[Any, Published]:
     """The rows of the published ablation table that varies ``key``.
 
     Args:
         key: ``"num_layers"``, ``"k"`` or ``"pooling"`` (GLNN, Tables 2 to 4), ``"kernel"`` or ``"cluster"``
-            (LHGNN, Tables IV and V).
+            (LHGNN, Tables IV and V), ``"tasks"`` (SubgraphSSL, Tables I and II, with one label in ten).
+        run: Contents of a run's ``run.json``: the table of tasks has a column for each of three corpora, and none for
+            others.
 
     Returns:
         Value of the setting to its row; empty for another key.
     """
+    if key == "tasks":
+        corpus = (run or {}).get("corpus") or {}
+        where = corpus.get("name"), len(corpus.get("classes") or [])
+        rows = [p for p in FEW_LABELS if p.model == "subgraph_ssl" and p.labelled != 1 and not p.ablation]
+        return {p.variant["tasks"]: p for p in rows if (p.corpus, p.classes) == where}
     return {p.variant[key]: p for p in PUBLISHED if p.source == _SERIES.get(key)}
