@@ -18,7 +18,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from graphophone.errors import GraphophoneError
 from graphophone.graphs import create_graph
 from graphophone.inference import Bundle, ModelFolderError, Recognizer, load_bundle, save_bundle, update_bundle
-from graphophone.inference.bundle import BUNDLE_FILES, Kind, replace_folder
+from graphophone.inference.bundle import BUNDLE_FILES, REFERENCES, Kind, replace_folder
 from graphophone.models import create_model
 
 LABELS = ("neutral", "happy", "angry")
@@ -125,7 +125,7 @@ def test_pickles_are_refused_and_not_opened(copy: Path, tmp_path: Path, suffix: 
         ({"labels": ["a", "b"]}, "2 labels.*3 classes"),
         ({"labels": ["a", "b", "b"]}, "not unique"),
         ({"labels": []}, "empty"),
-        ({"format": 3}, "newer.*upgrade"),
+        ({"format": 4}, "newer.*upgrade"),
         ({"format": None}, "no format number"),
         ({"graph": {"name": "moebius"}}, "moebius"),
         ({"graph": {"name": "cycle_topk", "kk": 3}}, "kk"),
@@ -270,7 +270,7 @@ def test_the_hub_gives_only_the_files_of_a_model(model_folder: Path, monkeypatch
     ((repository, options),) = asked
     assert repository == "someone/emotion-model"
     assert options["revision"] == "v2"
-    assert set(options["allow_patterns"]) == set(BUNDLE_FILES)
+    assert set(options["allow_patterns"]) == {*BUNDLE_FILES, REFERENCES}
 
 
 def test_a_hub_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,8 @@
 `pipeline.json`            features, graph builder, labels, kind of answer, corpus, protocol, results
 `standardizer.safetensors` mean and standard deviation of the training frames
 `README.md`                the model card
+`references.safetensors`   graphs of known recordings that new ones are attached to, where the
+                           network's nodes are recordings
 ========================== =================================================================
 
 Nothing in such a folder is ever unpickled: a model that somebody was given cannot run code on their machine.
@@ -23,23 +25,27 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch_geometric.data import Data
 
 from graphophone.errors import GraphophoneError
 from graphophone.features.base import FeatureError
 from graphophone.features.pipeline import FeaturePipeline
 from graphophone.features.standardize import Standardizer
 from graphophone.graphs import build_graph
+from graphophone.graphs.base import GraphError
+from graphophone.inference import references as reference_graphs
 from graphophone.inference.card import model_card, to_jsonable
 from graphophone.models import PretrainedModel, load_model
 from graphophone.models.base import usable_device
 
-FORMAT = 2
+FORMAT = 3
 """Number of the folder's layout; a folder with a larger number was written by a newer graphophone.
 
-Format 1 knows no `kind` and no clips of a fixed number of frames; it is read as before.
+Format 1 knows no `kind` and no clips of a fixed number of frames, format 2 no reference graphs; both are read as
+before. A folder without reference graphs is written as format 2.
 """
 
 Kind = Literal["classification", "tagging"]
@@ -52,6 +58,7 @@ CONFIG, WEIGHTS, PIPELINE, STANDARDIZER, CARD = BUNDLE_FILES = (
     "standardizer.safetensors",
     "README.md",
 )
+REFERENCES = "references.safetensors"
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
 
@@ -74,6 +81,10 @@ class Bundle:
         corpus: What it was trained on.
         protocol: How it was evaluated.
         metrics: What came out.
+        references: Graphs that new recordings are attached to, one per draw: `x` `[nodes, dims]` (standardised),
+            `edge_index`, `edge_weight`, `y` (-1: a predicted label) and, where known, `id`, the names of the
+            recordings. Empty but for a network whose nodes are recordings.
+        attachment: How they are attached: `edges`, `how` and `seed`, as `predict_attached` takes them.
         folder: Where it was read from.
     """
 
@@ -86,6 +97,8 @@ class Bundle:
     corpus: Mapping[str, Any] = field(default_factory=dict)
     protocol: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    references: tuple[Data, ...] = ()
+    attachment: Mapping[str, Any] = field(default_factory=dict)
     folder: Path | None = None
 
     @property
@@ -97,6 +110,19 @@ class Bundle:
     def reads_spectrogram(self) -> bool:
         """Whether the network takes `[batch, frames, mels]` and builds its graph itself."""
         return self.model.reads == "spectrogram"
+
+    @property
+    def reads_nodes(self) -> bool:
+        """Whether every recording is a node, which is attached to the reference graphs."""
+        return self.model.reads == "nodes"
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the files that an answer needs; None if it was not read from a folder."""
+        if self.folder is None:
+            return None
+        files = (self.folder / name for name in (CONFIG, WEIGHTS, PIPELINE, STANDARDIZER, REFERENCES))
+        return sum(path.stat().st_size for path in files if path.is_file())
 
     @property
     def clip_seconds(self) -> float | None:
@@ -123,6 +149,8 @@ def save_bundle(
     protocol: str | Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     card: str | Mapping[str, Any] | None = None,
+    references: Sequence[Data] = (),
+    attachment: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a model folder.
 
@@ -144,6 +172,9 @@ def save_bundle(
             `mauc`), fractions of one; they may lie under the key `test`, beside others.
         card: Text of a model card to use instead of the generated one, or fields for it: `title`, `license`,
             `intended_use`, `limits`, `language`, `tags`, `weights`.
+        references: Graphs that new recordings are attached to, for a network whose nodes are recordings: see
+            `Bundle`, and `graphophone.models.attached.draw_references`.
+        attachment: How they are attached: `edges` (4), `how` ("random") and `seed` (0).
 
     Returns:
         The folder.
@@ -164,6 +195,8 @@ def save_bundle(
         corpus=to_jsonable({"name": corpus} if isinstance(corpus, str) else corpus or {}),
         protocol=to_jsonable({"name": protocol} if isinstance(protocol, str) else protocol or {}),
         metrics=to_jsonable(metrics or {}),
+        references=tuple(references),
+        attachment=_attachment(attachment or {}, folder) if references else {},
         folder=folder,
     )
     _check_fit(bundle)
@@ -175,7 +208,7 @@ def save_bundle(
         temporary.chmod(0o755)  # mkdtemp makes it private; a model folder is read like any other
         model.save_pretrained(temporary)
         description = {
-            "format": FORMAT,
+            "format": FORMAT if references else 2,
             "model": model.model_name,
             "features": pipeline.to_dict(),
             "graph": graph.config,
@@ -186,9 +219,12 @@ def save_bundle(
             "metrics": bundle.metrics,
             "card": None if isinstance(card, str) else to_jsonable(card or {}),  # None: a text of its own
         }
+        if references:
+            description["attachment"] = dict(bundle.attachment)
+            (temporary / REFERENCES).write_bytes(save(*reference_graphs.pack(references)))
         (temporary / PIPELINE).write_text(_json_text(description), "utf-8")
         (temporary / STANDARDIZER).write_bytes(save(dict(standardizer.state_dict())))
-        text = card if isinstance(card, str) else model_card(bundle, **dict(card or {}))
+        text = card if isinstance(card, str) else model_card(replace(bundle, folder=temporary), **dict(card or {}))
         (temporary / CARD).write_text(text, "utf-8")
         replace_folder(temporary, folder)
     finally:
@@ -282,6 +318,7 @@ def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bu
         raise ModelFolderError(
             f"{folder / STANDARDIZER}: not a standardizer ({error}); save the model again"
         ) from error
+    references, attachment = _read_references(folder, description) if "attachment" in description else ((), {})
     bundle = Bundle(
         model=load_model(folder, map_location=str(device)),
         pipeline=pipeline,
@@ -292,6 +329,8 @@ def load_bundle(source: str | Path, *, device: str | torch.device = "cpu") -> Bu
         corpus=description.get("corpus") or {},
         protocol=description.get("protocol") or {},
         metrics=description.get("metrics") or {},
+        references=references,
+        attachment=attachment,
         folder=folder,
     )
     _check_fit(bundle)
@@ -346,7 +385,7 @@ def _complete(folder: Path) -> Path:
 
 
 def _download(name: str) -> Path:
-    """Fetch a model from the hub: the five files of a model folder and nothing else."""
+    """Fetch a model from the hub: the files of a model folder and nothing else."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -356,7 +395,7 @@ def _download(name: str) -> Path:
             snapshot_download(
                 repository,
                 revision=revision or None,
-                allow_patterns=list(BUNDLE_FILES),
+                allow_patterns=[*BUNDLE_FILES, REFERENCES],
                 library_name="graphophone",
             )
         )
@@ -388,8 +427,8 @@ def _check_types(description: Mapping[str, Any], path: Path) -> None:
     wrong = [] if isinstance(description["model"], str) else ["model"]
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         wrong.append("labels")
-    for key in ("features", "graph", "corpus", "protocol", "metrics", "card"):
-        # The last four may be absent or null.
+    for key in ("features", "graph", "corpus", "protocol", "metrics", "card", "attachment"):
+        # All but the first two may be absent or null.
         if not isinstance(description.get(key) or {}, dict):
             wrong.append(key)
     if wrong:
@@ -405,6 +444,55 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise ModelFolderError(f"{path}: damaged ({error}); copy the model folder again") from error
+
+
+def _read_references(folder: Path, description: Mapping[str, Any]) -> tuple[tuple[Data, ...], dict[str, Any]]:
+    """The reference graphs of a folder, and how recordings are attached to them."""
+    path = folder / REFERENCES
+    if not path.is_file():
+        raise ModelFolderError(f"{path}: missing; copy the whole model folder again")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors, texts = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise ModelFolderError(f"{path}: damaged ({error}); copy the model folder again") from error
+    try:
+        references = reference_graphs.unpack(tensors, texts)
+    except GraphError as error:
+        raise ModelFolderError(f"{path}: no reference graphs ({error}); save the model again") from error
+    return references, _attachment(description["attachment"] or {}, folder)
+
+
+def _attachment(attachment: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """How recordings are attached, complete."""
+    try:
+        return reference_graphs.check_attachment(attachment)
+    except GraphError as error:
+        raise ModelFolderError(f"{folder / PIPELINE}: {error}") from error
+
+
+def _check_references(bundle: Bundle, where: Path) -> None:
+    """A network of nodes, and no other, has reference graphs and features of one vector per recording."""
+    if not bundle.reads_nodes:
+        if bundle.references:
+            raise ModelFolderError(
+                f"{where / REFERENCES}: the network {bundle.model_name!r} is attached to no graph; leave references out"
+            )
+        return
+    if not bundle.references:
+        raise ModelFolderError(
+            f"{where / REFERENCES}: the network {bundle.model_name!r} answers for recordings beside known ones, but "
+            "there are none; save the model with references (draw_references gives them)"
+        )
+    if bundle.pipeline.hop is not None:
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the network {bundle.model_name!r} takes one vector per recording, but "
+            f"{bundle.pipeline.extractor.name!r} gives frames; save the model with the features it was trained with"
+        )
+    try:
+        reference_graphs.check(bundle.references, dims=bundle.pipeline.dims, classes=len(bundle.labels))
+    except GraphError as error:
+        raise ModelFolderError(f"{where / REFERENCES}: {error}; save the model again") from error
 
 
 def _check_fit(bundle: Bundle) -> None:
@@ -446,11 +534,12 @@ def _check_fit(bundle: Bundle) -> None:
             f"{where / STANDARDIZER}: {columns} columns, but the features of {PIPELINE} have {dims}; "
             "save the model again"
         )
+    _check_references(bundle, where)
 
 
 def _replaceable(folder: Path) -> bool:
     """Whether `folder` is empty or holds nothing but a model folder's files."""
-    return folder.is_dir() and {path.name for path in folder.iterdir()} <= set(BUNDLE_FILES)
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= {*BUNDLE_FILES, REFERENCES}
 
 
 def replace_folder(new: str | Path, folder: str | Path) -> None:
