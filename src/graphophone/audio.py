@@ -24,6 +24,7 @@ import soxr
 
 from graphophone import containers
 from graphophone.errors import GraphophoneError
+from graphophone.levels import active_power
 
 Reason = Literal[
     "missing",
@@ -636,16 +637,19 @@ def _unit_power(signal: np.ndarray) -> np.ndarray:
     return signal / math.sqrt(power) if power > 0 else signal
 
 
-def mix_at_snr(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+def mix_at_snr(signal: np.ndarray, noise: np.ndarray, snr_db: float, *, power: float | None = None) -> np.ndarray:
     """``signal`` at its own level plus ``noise`` at the level that gives a signal-to-noise ratio.
 
-    The ratio is that of the mean squares over the whole signal, pauses included. Noise that is too short is
-    repeated, noise that is too long cut. The sum may pass full scale; nothing is cut off.
+    The ratio is that of the mean squares over the whole signal, pauses included, unless another power of the signal
+    is given. Noise that is too short is repeated, noise that is too long cut. The sum may pass full scale; nothing is
+    cut off.
 
     Args:
         signal: `[samples]`.
         noise: `[any]`, at the same rate.
         snr_db: 10 log10 of signal power over noise power.
+        power: Power of the signal that the ratio is of, such as its `graphophone.levels.active_power`; the mean square
+            if None.
 
     Returns:
         `[samples]` float32.
@@ -657,7 +661,7 @@ def mix_at_snr(signal: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarr
     if len(noise) == 0:
         raise AudioError("<noise>", "empty", "no samples; give some noise")
     other = np.resize(np.asarray(noise, dtype=np.float64), len(clean))
-    powers = float(np.mean(np.square(clean))), float(np.mean(np.square(other)))
+    powers = float(np.mean(np.square(clean))) if power is None else power, float(np.mean(np.square(other)))
     for name, power in zip(("<signal>", "<noise>"), powers, strict=True):
         if not power > 0:
             raise AudioError(name, "silent", "silent, so no signal-to-noise ratio exists; leave it out")
@@ -672,6 +676,7 @@ def add_noise(
     *,
     seed: int = 0,
     babble_from: Sequence[np.ndarray | Waveform] | None = None,
+    active: bool = False,
 ) -> Waveform:
     """A noisy copy of ``waveform``.
 
@@ -682,6 +687,8 @@ def add_noise(
         snr_db: Signal-to-noise ratio in dB, exact to 0.01 dB.
         seed: The same seed gives the same noise; give each recording its own.
         babble_from: Other speech for ``"babble"``; arrays are at the rate of ``waveform``.
+        active: Whether the ratio is of the power while there is sound (`graphophone.levels.active_power`) rather than
+            of the whole recording, so that pauses do not make the noise fainter.
 
     Raises:
         AudioError: If the recording is silent, or the noise recording cannot be read.
@@ -701,7 +708,8 @@ def add_noise(
         recording = load(kind, rate=waveform.rate).signal
         noise = np.take(recording, int(rng.integers(len(recording))) + np.arange(n), mode="wrap")
     try:
-        mixed = mix_at_snr(waveform.signal, noise, snr_db)
+        power = active_power(waveform.signal, waveform.rate) if active else None
+        mixed = mix_at_snr(waveform.signal, noise, snr_db, power=power)
     except AudioError as error:
         culprit = waveform.path if error.path == "<signal>" else os.fspath(kind)
         raise AudioError(culprit or error.path, error.reason, error.text) from None

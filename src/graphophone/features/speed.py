@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import soxr
 
-from graphophone.features.base import Extractor, FeatureError, Level
+from graphophone.features.base import Extractor, FeatureError
+from graphophone.features.wrapped import Wrapped
 
 
-class SpeedPerturbed(Extractor):
+class SpeedPerturbed(Wrapped):
     """Another extractor's features of the signal played at another speed, which shifts tempo and pitch together.
 
     Speed perturbation is a strong augmentation for small corpora (Ko et al., Audio augmentation for speech
@@ -30,30 +31,14 @@ class SpeedPerturbed(Extractor):
     def __init__(self, extractor: Extractor, speed: float) -> None:
         if not 0.5 <= speed <= 2:
             raise FeatureError(f"speed: expected a factor from 0.5 to 2, got {speed}")
-        self.extractor = extractor
+        super().__init__(extractor)
         self.speed = float(speed)
-        self.rate = extractor.rate
         self.min_samples = extractor.min_samples
 
     @property
     def name(self) -> str:  # type: ignore[override]
         """That of the extractor with the speed behind it."""
         return f"{self.extractor.name}-speed{self.speed:g}"
-
-    @property
-    def level(self) -> Level:
-        """As the extractor's."""
-        return self.extractor.level
-
-    @property
-    def hop(self) -> float | None:
-        """As the extractor's."""
-        return self.extractor.hop
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """As the extractor's."""
-        return self.extractor.columns
 
     @property
     def config(self) -> dict[str, Any]:
