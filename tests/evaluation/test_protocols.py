@@ -268,6 +268,7 @@ def test_stratified_says_that_it_mixes_speakers() -> None:
         "train": 960,
         "validation": 240,
         "test": 240,
+        "unlabelled": 0,
         "test_speakers": ["01", "02", "03", "04"],
     }
 

@@ -295,7 +295,8 @@ def label_matrix(table: pd.DataFrame, classes: Sequence[str]) -> csr_array:
     """Classes of each row of a corpus table as zeros and ones, sparse, int64 ``[items, classes]``.
 
     Args:
-        table: With a column ``label``, or ``labels`` (lists without repetition); all of them in ``classes``.
+        table: With a column ``label``, or ``labels`` (lists without repetition); all of them in ``classes``. An item
+            whose ``label`` is empty is in none.
         classes: Class names.
     """
     from scipy.sparse import csr_array
@@ -305,8 +306,9 @@ def label_matrix(table: pd.DataFrame, classes: Sequence[str]) -> csr_array:
         ends = np.cumsum([0, *map(len, cells)])
         flat = list(chain.from_iterable(cells))
     else:
-        flat = table["label"].tolist()
-        ends = np.arange(len(flat) + 1)
+        cells = table["label"].tolist()
+        ends = np.cumsum([0, *map(bool, cells)])
+        flat = [label for label in cells if label]
     columns = _class_indices(flat, classes)
     matrix = csr_array((np.ones(len(flat), dtype=np.int64), columns, ends), shape=(len(table), len(classes)))
     matrix.sort_indices()

@@ -12,14 +12,15 @@ import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 import pandas as pd
 
 from graphophone.corpora.base import label_matrix, label_sets
 from graphophone.errors import GraphophoneError
+from graphophone.evaluation.budgets import draw_budget, interleaved
 from graphophone.registry import Registry
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class ProtocolError(GraphophoneError):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Three disjoint sets of rows of a corpus table.
+    """Disjoint sets of rows of a corpus table.
 
     Attributes:
         name: Name of the fold, fit for a folder: ``"fold3"``, ``"speaker-07"``.
@@ -47,6 +48,8 @@ class Split:
         validation: As ``train``; empty where the protocol has no validation part (``Protocol.validates``).
         test: As ``train``.
         notes: What a reader of the results should know, such as a class that is missing from the test part.
+        unlabelled: As ``train``: items that training may use without a label, because they have none or because the
+            protocol withholds it (``Protocol.labelled``). Models that learn from labels only leave them aside.
     """
 
     name: str
@@ -54,21 +57,31 @@ class Split:
     validation: np.ndarray
     test: np.ndarray
     notes: tuple[str, ...] = ()
+    unlabelled: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
-        for part in ("train", "validation", "test"):
+        for part in ("train", "validation", "test", "unlabelled"):
             rows = np.unique(np.asarray(getattr(self, part), dtype=np.int64))
             if len(rows) != len(getattr(self, part)):
                 raise ValueError(f"split {self.name!r}: {part} names a row twice")
             object.__setattr__(self, part, rows)
-        everything = np.concatenate([self.train, self.validation, self.test])
+        everything = np.concatenate([self.train, self.validation, self.test, self.unlabelled])
         if len(np.unique(everything)) != len(everything):
-            raise ValueError(f"split {self.name!r}: train, validation and test overlap")
+            raise ValueError(f"split {self.name!r}: train, validation, test and unlabelled overlap")
 
     def __repr__(self) -> str:
-        return (
-            f"Split({self.name!r}, train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)})"
-        )
+        sizes = f"train={len(self.train)}, validation={len(self.validation)}, test={len(self.test)}"
+        without = f", unlabelled={len(self.unlabelled)}" if len(self.unlabelled) else ""
+        return f"Split({self.name!r}, {sizes}{without})"
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some items of a corpus, with all that protocols read of one."""
+
+    name: str
+    table: pd.DataFrame
+    classes: tuple[str, ...]
 
 
 def natural_key(value: object) -> list[tuple[int, int, str]]:
@@ -96,6 +109,13 @@ def _labels(corpus: Corpus) -> csr_array:
     return label_matrix(corpus.table, corpus.classes)
 
 
+def _labelled(corpus: Corpus) -> np.ndarray:
+    """Which items have a label, bool ``[items]``; of several labels per item also none is known."""
+    if "labels" in corpus.table:
+        return np.ones(len(corpus.table), dtype=bool)
+    return _known(corpus.table["label"])
+
+
 def _draw(labels: csr_array, fraction: float, rng: np.random.Generator) -> np.ndarray:
     """Mask of a stratified draw among items with one label, or several, each."""
     if (np.diff(labels.indptr) == 1).all():
@@ -104,10 +124,10 @@ def _draw(labels: csr_array, fraction: float, rng: np.random.Generator) -> np.nd
 
 
 def shared_speakers(corpus: Corpus, split: Split) -> tuple[str, ...]:
-    """Speakers that are in the test part of ``split`` and also in its training or validation part."""
+    """Speakers that are in the test part of ``split`` and also among its other items, with or without label."""
     if "speaker" not in corpus.table:
         return ()
-    heard = _speakers(corpus, np.concatenate([split.train, split.validation]))
+    heard = _speakers(corpus, np.concatenate([split.train, split.validation, split.unlabelled]))
     return tuple(sorted(_speakers(corpus, split.test) & heard, key=natural_key))
 
 
@@ -209,7 +229,7 @@ def draw_labelled(
     left = np.asarray(strata.sum(axis=0), dtype=np.float64)  # not yet dealt out, of each label
     wanted = fraction * left
     inside, outside = np.zeros_like(left), np.zeros_like(left)
-    turn = _interleaved(label_sets(labels), rng)
+    turn = interleaved(label_sets(labels), rng)
     free, drawn = np.ones(len(items), dtype=bool), np.zeros(len(items), dtype=bool)
     ties = rng.permutation(len(left)) / (2 * len(left))
     jitter = 1e-6 * rng.uniform(-1, 1, len(left))  # so that a half is not always rounded down
@@ -235,16 +255,6 @@ def draw_labelled(
     _cover(labels, drawn, inside[:known], outside[:known])
     _even_out(strata, fraction, drawn)
     return drawn
-
-
-def _interleaved(sets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Keys between 0 and 1, ``[items]``: the first items in their order hold the same share of each set."""
-    counts = np.bincount(sets)
-    shuffled = rng.permutation(len(sets))
-    by_set = shuffled[np.argsort(sets[shuffled], kind="stable")]
-    rank = np.empty(len(sets))
-    rank[by_set] = np.arange(len(sets)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return (rank + rng.uniform(size=len(counts))[sets]) / counts[sets]
 
 
 def _cover(labels: csr_array, drawn: np.ndarray, inside: np.ndarray, outside: np.ndarray) -> None:
@@ -402,14 +412,34 @@ def balanced_groups(
 class Protocol(ABC):
     """A way to divide a corpus into training, validation and test parts.
 
+    Items without label are divided by none of them. They join the training (``Split.unlabelled``), unless they share
+    the speaker, source or dialogue of validation or test items, or are in the fold, session or part that is held out.
+
+    Args:
+        labelled: Share of the training items whose labels are given, above 0, at most 1. They are drawn evenly from
+            the classes, one of each at least; with the same seed, a larger share holds all of a smaller one. The others
+            become ``Split.unlabelled``. Validation and test parts are the same for every share.
+        turns: With 0, a seed does all splits. With a number, it does so many of them only, and the next seed the next
+            ones, cyclically, so that the repetitions of an experiment test other items.
+
     Attributes:
         name: Name in the registry.
         mixes_speakers: Whether test speakers are also training speakers. None where the corpus decides:
             :meth:`describe` looks.
+        divides_by: Column whose values are held out, where the corpus itself is divided.
     """
 
     name: ClassVar[str]
     mixes_speakers: ClassVar[bool | None]
+    divides_by: ClassVar[str | None] = None
+    labelled: float = 1.0
+    turns: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.labelled <= 1:
+            raise ProtocolError(f"labelled is {self.labelled}, but must be above 0 and at most 1, such as 0.1")
+        if self.turns < 0:
+            raise ProtocolError(f"turns is {self.turns}, but must be 0 (all splits) or a number of splits per seed")
 
     @property
     @abstractmethod
@@ -441,8 +471,30 @@ class Protocol(ABC):
         """
         if len(corpus.table) == 0:
             raise ProtocolError(f"corpus {corpus.name!r} has no items: check the folder it was read from")
+        has_label = _labelled(corpus)
+        if not has_label.any():
+            raise ProtocolError(f"corpus {corpus.name!r} has no item with a label; give some of them one")
         labels = _labels(corpus)
-        return [self._checked(corpus, labels, split) for split in self._divide(corpus, seed)]
+        rows, others = np.flatnonzero(has_label), np.flatnonzero(~has_label)
+        if len(others):
+            part = cast("Corpus", _Part(corpus.name, corpus.table.iloc[rows], corpus.classes))
+            divided = [
+                dataclasses.replace(
+                    split, train=rows[split.train], validation=rows[split.validation], test=rows[split.test]
+                )
+                for split in self._divide(part, seed)
+            ]
+        else:
+            divided = self._divide(corpus, seed)
+        checked = [self._checked(corpus, labels, split) for split in divided]
+        if self.turns > len(checked):
+            raise ProtocolError(
+                f"turns is {self.turns}, but protocol {self.name!r} divides corpus {corpus.name!r} into "
+                f"{len(checked)} splits; ask for at most so many, or 0 for all"
+            )
+        if self.turns:
+            checked = [checked[(seed * self.turns + turn) % len(checked)] for turn in range(self.turns)]
+        return [self._with_unlabelled(corpus, labels, split, others, seed) for split in checked]
 
     def describe(self, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
         """What a report says of the protocol: what it is, and what it did to this corpus.
@@ -452,9 +504,9 @@ class Protocol(ABC):
             splits: What :meth:`splits` gave.
 
         Returns:
-            ``name``, ``description``, ``options``, ``validates``, ``mixes_speakers`` (counted, where speakers
-            are known; else None or what the protocol says of itself), ``notes`` and the sizes of ``folds``;
-            fit for JSON.
+            ``name``, ``description`` (with what is labelled and which splits a seed does), ``options``,
+            ``validates``, ``mixes_speakers`` (counted, where speakers are known; else None or what the protocol says
+            of itself), ``notes`` and the sizes of ``folds``; fit for JSON.
         """
         mixes: bool | None = self.mixes_speakers
         known = _knows(corpus, "speaker")
@@ -462,7 +514,7 @@ class Protocol(ABC):
             mixes = any(shared_speakers(corpus, split) for split in splits)
         return {
             "name": self.name,
-            "description": self.description,
+            "description": " ".join([self.description, *self._budget(corpus, splits), *self._turns()]),
             "options": dataclasses.asdict(self),
             "validates": self.validates,
             "mixes_speakers": mixes,
@@ -474,6 +526,7 @@ class Protocol(ABC):
                     "train": len(s.train),
                     "validation": len(s.validation),
                     "test": len(s.test),
+                    "unlabelled": len(s.unlabelled),
                     "test_speakers": sorted(_speakers(corpus, s.test), key=natural_key) if known else [],
                 }
                 for s in splits
@@ -511,6 +564,69 @@ class Protocol(ABC):
             )
         return dataclasses.replace(split, notes=tuple(notes))
 
+    def _with_unlabelled(self, corpus: Corpus, labels: csr_array, split: Split, others: np.ndarray, seed: int) -> Split:
+        """A split with its label budget applied, and with those items of ``others``, without label, that it may use."""
+        if self.labelled == 1 and not len(others):
+            return split
+        notes = list(split.notes)
+        drawn = np.ones(len(split.train), dtype=bool)
+        if self.labelled < 1:
+            drawn = draw_budget(labels[split.train], self.labelled, _rng(seed, "labelled", split.name))
+            asked, given = round(self.labelled * len(drawn)), int(drawn.sum())
+            if given > asked:
+                notes.append(f"labels of {given} training items are used instead of {asked}, to have one of each class")
+        apart = self._apart(corpus, split, others)
+        if not apart.all():
+            notes.append(
+                f"{len(apart) - int(apart.sum())} of {len(apart)} items without label are left out: they belong to "
+                "speakers, recordings, dialogues or parts of the corpus that validation or test items are from"
+            )
+        return dataclasses.replace(
+            split,
+            train=split.train[drawn],
+            notes=tuple(notes),
+            unlabelled=np.sort(np.concatenate([split.train[~drawn], others[apart]])),
+        )
+
+    def _apart(self, corpus: Corpus, split: Split, rows: np.ndarray) -> np.ndarray:
+        """Which of the items ``rows`` are from nothing that validation or test items are from, bool ``[rows]``."""
+        held_out = np.concatenate([split.validation, split.test])
+        apart = np.ones(len(rows), dtype=bool)
+        for column in dict.fromkeys([*_WHOLE, self.divides_by]):
+            if column is None or column not in corpus.table:
+                continue
+            values = corpus.table[column].where(_known(corpus.table[column]))
+            held = values.iloc[held_out].dropna()
+            if self.mixes_speakers or column == self.divides_by:
+                # Training items are from there too, by design or because validation items were carved out of them.
+                held = held[~held.isin(values.iloc[split.train].dropna())]
+            apart &= ~values.iloc[rows].isin(held).to_numpy()
+        return apart
+
+    def _budget(self, corpus: Corpus, splits: Sequence[Split]) -> list[str]:
+        """What is labelled in the training parts, in words."""
+        known = _labelled(corpus)
+        withheld = [int(known[split.unlabelled].sum()) for split in splits]
+        without = [int((~known[split.unlabelled]).sum()) for split in splits]
+        told = []
+        if any(withheld):
+            used = [len(split.train) for split in splits]
+            everything = [count + hidden for count, hidden in zip(used, withheld, strict=True)]
+            told.append(
+                f"Labels of {_span(used)} of {_span(everything)} training items are used, drawn evenly from the "
+                "classes; the others count as items without label."
+            )
+        if any(without):
+            told.append(f"{_span(without)} items that nobody has labelled may be used in training.")
+        return told
+
+    def _turns(self) -> list[str]:
+        """Which splits a seed does, in words."""
+        if not self.turns:
+            return []
+        number = "one of the splits" if self.turns == 1 else f"{self.turns} of the splits"
+        return [f"Each seed does {number}, and the next seed the next: repetitions have other test items."]
+
     def _require(self, corpus: Corpus, column: str) -> pd.Series:
         """The column of the table, complete, as strings."""
         if not _knows(corpus, column):
@@ -524,9 +640,15 @@ class Protocol(ABC):
             rows = np.flatnonzero(~known)
             raise ProtocolError(
                 f"protocol {self.name!r}: {len(rows)} items of corpus {corpus.name!r} have no {column} "
-                f"(the first is row {rows[0]}); fill the column in or leave those items out"
+                f"(the first is row {values.index[rows[0]]}); fill the column in or leave those items out"
             )
         return _as_text(values)
+
+
+def _span(numbers: Sequence[int]) -> str:
+    """Numbers in words: the one they all are, or the least and the greatest."""
+    least, most = min(numbers), max(numbers)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _as_text(values: pd.Series) -> pd.Series:
@@ -597,6 +719,7 @@ class Stratified(Protocol):
     repeats: int = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_fraction("test", self.test)
         _check_fraction("validation", self.validation)
         if self.repeats < 1:
@@ -688,6 +811,7 @@ class SpeakerIndependent(Protocol):
     validation: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_fraction("validation", self.validation)
         if isinstance(self.groups, str) and self.groups != "loso":
             raise ProtocolError(f"groups is {self.groups!r}, but must be a number or 'loso'")
@@ -771,10 +895,12 @@ class Session(Protocol):
 
     name: ClassVar[str] = "session"
     mixes_speakers: ClassVar[bool | None] = False
+    divides_by: ClassVar[str | None] = "session"
     leave: Literal["session", "speaker"] = "session"
     validation: float = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_fraction("validation", self.validation)
         if self.leave not in ("session", "speaker"):
             raise ProtocolError(f"leave is {self.leave!r}, but must be 'session' or 'speaker'")
@@ -839,11 +965,13 @@ class Folds(Protocol):
 
     name: ClassVar[str] = "folds"
     mixes_speakers: ClassVar[bool | None] = None
+    divides_by: ClassVar[str | None] = "fold"
     validation: Literal["next", "carve", "none"] = "next"
     fraction: float = 0.1
     validation_by: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_fraction("fraction", self.fraction)
         if self.validation not in ("next", "carve", "none"):
             raise ProtocolError(f"validation is {self.validation!r}, but must be 'next', 'carve' or 'none'")
@@ -892,10 +1020,12 @@ class Official(Protocol):
 
     name: ClassVar[str] = "official"
     mixes_speakers: ClassVar[bool | None] = None
+    divides_by: ClassVar[str | None] = "split"
     validation: float = 0.1
     validation_by: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.validates:
             _check_fraction("validation", self.validation)
 
