@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from graphophone.inference.export import ExportError, export_onnx
     from graphophone.inference.output import write_answers
     from graphophone.inference.recognizer import UNSURE, Recognizer
+    from graphophone.inference.recording_explanations import RecordingExplanation
     from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, tag_segments, timeline
 
 # Imported on first use: the processes that compute features come through here and need neither the network nor torch.
@@ -22,6 +23,7 @@ _MODULES = {
     "ExportError": "export",
     "ModelFolderError": "bundle",
     "Recognizer": "recognizer",
+    "RecordingExplanation": "recording_explanations",
     "explain": "explanations",
     "export_onnx": "export",
     "iter_timeline": "timelines",
@@ -42,6 +44,7 @@ __all__ = [
     "ExportError",
     "ModelFolderError",
     "Recognizer",
+    "RecordingExplanation",
     "explain",
     "export_onnx",
     "iter_timeline",

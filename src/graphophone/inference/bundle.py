@@ -484,6 +484,11 @@ def _check_references(bundle: Bundle, where: Path) -> None:
             f"{where / REFERENCES}: the network {bundle.model_name!r} answers for recordings beside known ones, but "
             "there are none; save the model with references (draw_references gives them)"
         )
+    if bundle.kind != "classification":
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the network {bundle.model_name!r} gives one label per recording, but the kind is "
+            f"{bundle.kind!r}; save the model again"
+        )
     if bundle.pipeline.hop is not None:
         raise ModelFolderError(
             f"{where / PIPELINE}: the network {bundle.model_name!r} takes one vector per recording, but "

@@ -37,13 +37,17 @@ _NODES_AT_ONCE = 2048
 """Nodes in the network at once: what the backward pass keeps of them bounds the memory."""
 
 _GROUPS = (
-    ("loudness", r"loudness|energy|rms"),
+    ("loudness", r"loudness|energy|rms|soundlevel"),
     ("MFCC", r"mfcc"),
     ("mel bands", r"logmel|fbank|mel"),
     ("formants (LSP)", r"lsp"),
     ("pitch", r"f0"),
-    ("voicing", r"voicing|hnr"),
+    ("voicing", r"voicing|voiceprob|hnr"),
     ("voice quality", r"jitter|shimmer"),
+    ("formants", r"f[123](frequency|bandwidth|amplitude)"),
+    ("spectral shape", r"spectral|alpharatio|hammarberg|slope"),
+    ("zero crossings", r"zcr"),
+    ("rhythm", r"segment|persec"),
 )
 
 
@@ -180,7 +184,9 @@ def explain(
     The graph is held fixed: the question is what the frames and the messages between them contributed, not
     how the edges would change with the frames. A spectrogram network makes its own graph anew at every point of
     the integral, and lets no gradient through its choices (nor LHGNN through its centroids): what they contribute
-    is in `gap`, which more steps then do not close.
+    is in `gap`, which more steps then do not close. For a network whose nodes are recordings the answer is a
+    `RecordingExplanation`: what each descriptor of the clip contributed, and each known recording that it was attached
+    to.
 
     Args:
         recognizer: The model.
@@ -205,9 +211,15 @@ def explain(
     labels = bundle.labels
     if target is not None and target not in labels:
         raise GraphophoneError(f"target {target!r} is not a class of this model; use one of {', '.join(labels)}")
-    if bundle.pipeline.hop is None:
+    if bundle.pipeline.hop is None and not bundle.reads_nodes:
         raise GraphophoneError("explain: the features are one vector per recording and have no frames to show")
     waveform = source if isinstance(source, audio.Waveform) else _load(recognizer, source, start, end)
+    if bundle.reads_nodes:
+        from graphophone.inference.recording_explanations import explain_recording  # which builds on this module
+
+        return explain_recording(recognizer, waveform, target, steps=steps, start=start or 0.0, metadata=metadata)
+    hop = bundle.pipeline.hop
+    assert hop is not None  # noqa: S101 - the features are frames
     frames = bundle.pipeline(waveform.signal, waveform.rate, metadata)
     probabilities = recognizer.probabilities([frames])[0]
     chosen = int(probabilities.argmax()) if target is None else labels.index(target)
@@ -237,7 +249,6 @@ def explain(
             edge_gap = full - silent_graph - float(edge_scores.sum())
     feature_scores = scores.cpu().numpy().astype(np.float64)[:heard]
 
-    hop = bundle.pipeline.hop
     # Frames are centred on the clip, which puts each of them at the middle of its analysis window.
     first = (start or 0.0) + (waveform.duration - hop * total) / 2
     columns = bundle.pipeline.columns
@@ -342,7 +353,7 @@ def frame_contributions(
         edges, batch = _copies(edge_index, len(x), copies)
         return log_odds(model(part.flatten(0, 1), edges, batch, copies), target, kind)
 
-    return _integrate(run, x, origin, steps, copies=max(1, _NODES_AT_ONCE // len(x)))
+    return integrate(run, x, origin, steps, copies=max(1, _NODES_AT_ONCE // len(x)))
 
 
 def spectrogram_contributions(
@@ -375,7 +386,7 @@ def spectrogram_contributions(
     def run(part: Tensor, copies: int) -> Tensor:
         return log_odds(model(part), target, kind)
 
-    return _integrate(run, x, origin, steps, copies=max(1, _NODES_AT_ONCE // len(x)))
+    return integrate(run, x, origin, steps, copies=max(1, _NODES_AT_ONCE // len(x)))
 
 
 def edge_contributions(
@@ -407,13 +418,24 @@ def edge_contributions(
         return log_odds(model(x.repeat(copies, 1), edges, batch, copies, edge_weight=part.flatten()), target, kind)
 
     copies = max(1, _NODES_AT_ONCE // len(x))
-    return _integrate(run, weight, torch.zeros_like(weight), steps, copies=copies)
+    return integrate(run, weight, torch.zeros_like(weight), steps, copies=copies)
 
 
-def _integrate(
+def integrate(
     run: Callable[[Tensor, int], Tensor], end: Tensor, origin: Tensor, steps: int, *, copies: int
 ) -> tuple[Tensor, float, float]:
-    """Average gradient from `origin` to `end` times their difference; `copies` points of the way at once."""
+    """Average gradient from `origin` to `end` times their difference; `copies` points of the way at once.
+
+    Args:
+        run: From points `[points, *shape]` and their number to the values that are explained `[points]`.
+        end: `shape`.
+        origin: `shape`.
+        steps: Points of the Gauss-Legendre rule.
+        copies: Points in one call of `run`.
+
+    Returns:
+        Contributions of that shape, and the values at `end` and at `origin`.
+    """
     points, weights = np.polynomial.legendre.leggauss(steps)
     way = torch.as_tensor((points + 1) / 2, dtype=end.dtype, device=end.device)
     share = torch.as_tensor(weights / 2, dtype=end.dtype, device=end.device)

@@ -83,8 +83,8 @@ def to_audacity(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
 
 
 def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
-    """A table for the terminal: clip, label, confidence, and the tags, or else the class that came second."""
-    tags = "tags" in frame.columns
+    """A table for the terminal: clip, label, confidence, spread, and the tags, or else the class that came second."""
+    tags, spread = "tags" in frame.columns, "spread" in frame.columns
     classes = class_columns(frame)
     table = Table(title=title)
     with_file = "file" in frame.columns
@@ -94,6 +94,8 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
         table.add_column(f"{name} (s)", justify="right")
     table.add_column("label", style="bold")
     table.add_column("confidence", justify="right")
+    if spread:
+        table.add_column("spread", justify="right")
     if tags:
         table.add_column("tags", overflow="fold")
     elif len(classes) > 1:
@@ -103,6 +105,8 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
         cells += [f"{row['start']:.2f}", f"{row['end']:.2f}", str(row["label"])]
         known = not pd.isna(row["confidence"])
         cells.append(f"{row['confidence']:.2f}" if known else "")
+        if spread:
+            cells.append("" if pd.isna(row["spread"]) else f"{row['spread']:.2f}")
         if tags:
             cells.append(row["tags"])
         elif len(classes) > 1:

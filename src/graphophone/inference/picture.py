@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize, TwoSlopeNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter
 from scipy.signal import spectrogram
@@ -18,6 +18,7 @@ from graphophone.errors import GraphophoneError
 
 if TYPE_CHECKING:
     from graphophone.inference.explanations import Explanation
+    from graphophone.inference.recording_explanations import RecordingExplanation
 
 FOR, AGAINST = "#c1272d", "#1f5fa8"
 """Colors of what speaks for the label and of what speaks against it."""
@@ -26,6 +27,7 @@ _HEAT = "RdBu_r"
 _INK, _MUTED = "#222222", "#777777"
 _BINS = 600
 _MOST_BARS, _SLOTS = 10, 18
+_LONGEST_NAME = 34
 
 
 def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
@@ -58,15 +60,57 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
     score.set_xlabel("time (s)")
     left.align_ylabels(axes)
 
+    _draw_bars(right, explanation)
+    _draw_title(figure, explanation, f"{explanation.baseline:+.2f} for the average frame")
+    return figure
+
+
+def draw_recording(explanation: RecordingExplanation, *, edges: int = 30) -> Figure:
+    """Waveform and spectrogram of one clip, its strongest descriptors, known recordings and probabilities."""
+    figure = Figure(figsize=(13, 7.4), layout="constrained", facecolor="white")
+    left, right = figure.subfigures(1, 2, width_ratios=(3.3, 1), squeeze=False)[0]
+    sound, reasons = left.subfigures(2, 1, height_ratios=(1, 2.1), squeeze=False)[:, 0]
+    wave, spectrum = sound.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (0.6, 1.0)})
+    begin = explanation.start
+    end = begin + len(explanation.signal) / explanation.rate
+    _draw_wave(wave, explanation, np.zeros(1), TwoSlopeNorm(0.0, -1.0, 1.0), begin, end)
+    _draw_spectrum(spectrum, explanation, begin)
+    spectrum.set_xlim(begin, end)
+    spectrum.set_xlabel("time (s)")
+    sound.align_ylabels([wave, spectrum])
+
+    columns, recordings = reasons.subplots(1, 2)
+    strongest = explanation.to_frame().sort_values("score", key=np.abs, ascending=False, kind="stable").head(_SLOTS)
+    _draw_evidence(columns, strongest["column"].tolist(), strongest["score"].to_numpy(), "strongest descriptors")
+    pulls = explanation.references.head(min(edges, _SLOTS))
+    marks = np.where(pulls["label_is"] == "true", "", "?")  # a label that the model gave itself
+    names = [
+        f"{name}: {label}{mark}" for name, label, mark in zip(pulls["recording"], pulls["label"], marks, strict=True)
+    ]
+    _draw_evidence(recordings, names, pulls["score"].to_numpy(), "known recordings (?: label predicted)")
+
+    _draw_bars(right, explanation)
+    baseline = f"{explanation.baseline:+.2f} for the average recording"
+    if explanation.baseline_without_edges is not None:
+        baseline += f", {explanation.baseline_without_edges:+.2f} if attached to none"
+    _draw_title(figure, explanation, baseline)
+    return figure
+
+
+def _draw_bars(figure: SubFigure, explanation: Explanation) -> None:
+    """Probabilities and groups of descriptors."""
     # Bars of one thickness in both charts; what is left over stays empty.
     slots = [min(len(names), _MOST_BARS) + 1 for names in (explanation.labels, explanation.groups)]
-    probabilities, groups, rest = right.subplots(
+    probabilities, groups, rest = figure.subplots(
         3, 1, gridspec_kw={"height_ratios": (*slots, max(1, _SLOTS - sum(slots)))}
     )
     rest.set_axis_off()
     _draw_probabilities(probabilities, explanation)
     _draw_groups(groups, explanation)
 
+
+def _draw_title(figure: Figure, explanation: Explanation, baseline: str) -> None:
+    """The verdict, and what the colors mean."""
     name = Path(explanation.file).name if explanation.file else "signal"
     name = name if len(name) <= 48 else f"{name[:47]}…"
     likeliest = explanation.labels[int(np.argmax(explanation.probabilities))]
@@ -88,7 +132,7 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
         0.945,
         (
             f"{name}: red speaks for {explanation.label}, blue against it. Evidence {explanation.evidence:+.2f} "
-            f"log-odds, {explanation.baseline:+.2f} for the average frame; the integral misses "
+            f"log-odds, {baseline}; the integral misses "
             f"{abs(explanation.gap):.3f}."
         ).replace(" -", " −"),
         ha="left",
@@ -97,7 +141,6 @@ def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
         color=_MUTED,
         parse_math=False,  # the file may be called `price$.wav`
     )
-    return figure
 
 
 def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
@@ -291,19 +334,24 @@ def _draw_groups(axes: Axes, explanation: Explanation) -> None:
     ranked = list(explanation.groups.items())  # octaves stay in their order
     if explanation.hertz is None:
         ranked = sorted(ranked, key=lambda item: -abs(item[1]))[:_MOST_BARS]
-    names, values = [name for name, _ in ranked], np.array([value for _, value in ranked])
+    what = "frequency" if explanation.hertz is not None else "descriptor"
+    _draw_evidence(axes, [name for name, _ in ranked], np.array([value for _, value in ranked]), f"evidence by {what}")
+
+
+def _draw_evidence(axes: Axes, names: list[str], values: np.ndarray, title: str) -> None:
+    """Contributions as bars, red for the label and blue against it."""
     colors = [FOR if value > 0 else AGAINST for value in values]
-    _bars(axes, names, values, colors, [f"{value:+.2f}" for value in values])
+    shown = [name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}" for name in names]
+    _bars(axes, shown, values, colors, [f"{value:+.2f}" for value in values])
     low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
     room = 0.4 * ((high - low) or 1.0)  # for the numbers at the ends of the bars
     axes.set_xlim(low - room * (low < 0), high + room)
     axes.axvline(0, color=_INK, linewidth=0.7)
-    what = "frequency" if explanation.hertz is not None else "descriptor"
-    axes.set_title(f"evidence by {what}", loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10)
 
 
 def _bars(axes: Axes, names: list[str], values: np.ndarray, colors: list[str], texts: list[str]) -> None:
-    bars = axes.barh(names, values, color=colors, height=0.68)
+    bars = axes.barh(range(len(names)), values, color=colors, height=0.68)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.bar_label(bars, labels=[text.replace("-", "−") for text in texts], padding=3, fontsize=8.5, color=_INK)
     axes.invert_yaxis()

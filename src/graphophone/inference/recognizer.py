@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from graphophone.errors import GraphophoneError
 from graphophone.inference.bundle import Bundle, load_bundle
 from graphophone.inference.clips import Clip, Heard, hear, hear_many
 from graphophone.inference.progress import track
+from graphophone.inference.references import on_device
+from graphophone.models.attached import content_ids, predict_attached
 from graphophone.models.base import usable_device
 
 logger = logging.getLogger(__name__)
@@ -30,6 +33,20 @@ TOP = 5
 """How many tags a tagging model names where neither a number nor a threshold is asked for."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one clip.
+
+    Args:
+        probabilities: `[classes]`.
+        spread: Standard deviation of each over the reference graphs that the clip was attached to `[classes]`; None
+            for a model that has none, or only one.
+    """
+
+    probabilities: np.ndarray
+    spread: np.ndarray | None = None
+
+
 class Recognizer:
     """Applies a trained model to sound.
 
@@ -37,7 +54,10 @@ class Recognizer:
     (seconds), `label`, `confidence` (the probability of the likeliest class) and `p_<class>` for each class:
     probabilities that add up to one, or for a tagging model, which may hear several things at once, one for
     each tag by itself. A tagging model's table also has the column `tags`, the likeliest ones as a text such as
-    `"dog 0.93; bark 0.81"`; other models' tables have it where `top` or `tag_threshold` is given.
+    `"dog 0.93; bark 0.81"`; other models' tables have it where `top` or `tag_threshold` is given. A model whose
+    nodes are recordings answers for a clip beside several graphs of known recordings; `confidence` and `p_<class>` are
+    means over these, and the column `spread` is the standard deviation of the confidence over them: how much it hangs
+    on which known recordings the clip is compared with.
     The row index is the position of the clip in what was given (for a table: the table's own index), so that
     answers can be joined to it even where clips were left out. `frame.attrs["failures"]` lists the clips
     without an answer and why, `frame.attrs["warnings"]` those whose answer deserves doubt (silent, clipped).
@@ -93,6 +113,8 @@ class Recognizer:
         self.bundle = bundle
         self.device = usable_device(device)
         self.model = bundle.model.to(self.device).eval()
+        self.references = on_device(bundle.references, self.device)
+        self.gives_spread = len(self.references) > 1
         self.threshold = threshold
         self.gives_tags = bundle.kind == "tagging" or top is not None or tag_threshold is not None
         self.top = TOP if top is None and tag_threshold is None else top
@@ -240,6 +262,12 @@ class Recognizer:
         Returns:
             `[clips, classes]` float32; rows sum to one, but for a tagging model.
         """
+        return self._scores(frames)[0]
+
+    def _scores(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities `[clips, classes]`, and their spread over the reference graphs, if there are several."""
+        if self.bundle.reads_nodes:
+            return self._attach(frames)
         result = np.empty((len(frames), len(self.labels)), dtype=np.float32)
         # Clips of like length together: the batches are evenly filled, the order of the answers is restored.
         order = np.argsort([len(item) for item in frames], kind="stable")
@@ -256,7 +284,7 @@ class Recognizer:
             held += length
         if batch:
             result[batch] = self._forward([frames[i] for i in batch])
-        return result
+        return result, None
 
     def standardized(self, frames: np.ndarray) -> Tensor:
         """Standardised frames `[frames, dims]`: the nodes of the graph, or all that a spectrogram network sees."""
@@ -266,8 +294,13 @@ class Recognizer:
         """The graph that a graph network sees: standardised `x` `[frames, dims]` and `edge_index` `[2, edges]`."""
         return self.bundle.graph(Data(x=self.standardized(frames)))
 
-    def answers(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, np.ndarray | None]]:
-        """Each clip with its probabilities `[classes]`, or None for a clip that failed, in bounded memory.
+    def answer(self, frames: np.ndarray) -> Answer:
+        """The answer for a clip that is frames already, `[frames, dims]` before standardisation."""
+        probabilities, spread = self._scores([frames])
+        return Answer(probabilities[0], None if spread is None else spread[0])
+
+    def answers(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, Answer | None]]:
+        """Each clip with its answer, or None for a clip that failed, in bounded memory.
 
         Clips are collected until they fill two batches, answered together, and given back in their order.
         """
@@ -288,14 +321,20 @@ class Recognizer:
             best = best[probabilities[best] >= self.tag_threshold]
         return [(self.labels[i], float(probabilities[i])) for i in best]
 
-    def row(self, probabilities: np.ndarray) -> dict[str, Any]:
-        """`label`, `confidence`, `tags` (if any) and `p_<class>` of one clip with probabilities `[classes]`."""
+    def row(self, probabilities: np.ndarray, spread: np.ndarray | None = None) -> dict[str, Any]:
+        """`label`, `confidence`, `spread`, `tags` (if any) and `p_<class>` of one clip.
+
+        Args:
+            probabilities: `[classes]`.
+            spread: Their spread over the reference graphs `[classes]`, for a model that has several.
+        """
         best = int(np.argmax(probabilities))
         confidence = float(probabilities[best])
         sure = self.threshold is None or confidence >= self.threshold
         return {
             "label": self.labels[best] if sure else UNSURE,
             "confidence": confidence,
+            **({} if spread is None else {"spread": float(spread[best])}),
             **({"tags": tags_text(self.tags(probabilities))} if self.gives_tags else {}),
             **{f"p_{name}": float(p) for name, p in zip(self.labels, probabilities, strict=True)},
         }
@@ -304,16 +343,17 @@ class Recognizer:
         """Rows as a table; `columns`, then those of `row`, also when there are no rows."""
         classes = [f"p_{name}" for name in self.labels]
         tags = ["tags"] if self.gives_tags else []
-        frame = pd.DataFrame(rows, columns=[*columns, "label", "confidence", *tags, *classes])
+        spread = ["spread"] if self.gives_spread else []
+        frame = pd.DataFrame(rows, columns=[*columns, "label", "confidence", *spread, *tags, *classes])
         if tags:
             frame["tags"] = frame["tags"].fillna("").astype("str")
-        return frame.astype(dict.fromkeys(["confidence", *classes], "float64"))
+        return frame.astype(dict.fromkeys(["confidence", *spread, *classes], "float64"))
 
     def _one(self, clip: Clip) -> pd.DataFrame:
         heard = hear(clip, self.bundle.pipeline, self.max_duration)
         if heard.error is not None:
             raise heard.error
-        return self._frame([(heard, self.probabilities([_frames(heard)])[0])], [])
+        return self._frame(self._answer([heard]), [])
 
     def _many(self, clips: Sequence[Clip], *, failures: Iterable[Problem] = (), rows: bool = False) -> pd.DataFrame:
         heard = hear_many(clips, self.bundle.pipeline, self.max_duration, workers=self.workers, total=len(clips))
@@ -325,7 +365,7 @@ class Recognizer:
 
     def _frame(
         self,
-        answered: Iterable[tuple[Heard, np.ndarray | None]],
+        answered: Iterable[tuple[Heard, Answer | None]],
         failures: Iterable[Problem],
         *,
         numbered: bool = False,
@@ -333,14 +373,15 @@ class Recognizer:
         failures, warnings = list(failures), []
         rows: list[dict[str, Any]] = []
         index: list[int] = []
-        for heard, probabilities in answered:
+        for heard, answer in answered:
             clip = heard.clip
             row = clip.row if numbered else None
-            if probabilities is None:
+            if answer is None:
                 failures.append(Problem(clip.name, row, heard.reason))
                 continue
             warnings += [Problem(clip.name, row, note, severity="warning") for note in heard.notes]
-            rows.append({"file": clip.path, "start": heard.start, "end": heard.end, **self.row(probabilities)})
+            said = self.row(answer.probabilities, answer.spread)
+            rows.append({"file": clip.path, "start": heard.start, "end": heard.end, **said})
             index.append(clip.row)
         for problem in (*failures, *warnings):
             logger.warning("%s: %s", problem.item, problem.reason)
@@ -349,11 +390,27 @@ class Recognizer:
         frame.attrs = {"failures": failures, "warnings": warnings}
         return frame
 
-    def _answer(self, items: Sequence[Heard]) -> Iterator[tuple[Heard, np.ndarray | None]]:
-        good = [item for item in items if item.frames is not None]
-        found = iter(self.probabilities([_frames(item) for item in good])) if good else iter(())
+    def _answer(self, items: Sequence[Heard]) -> Iterator[tuple[Heard, Answer | None]]:
+        frames = [item.frames for item in items if item.frames is not None]
+        probabilities, spread = self._scores(frames) if frames else (np.zeros((0, 0)), None)
+        numbers = iter(range(len(frames)))
         for item in items:
-            yield item, None if item.frames is None else next(found)
+            if item.frames is None:
+                yield item, None
+            else:
+                i = next(numbers)
+                yield item, Answer(probabilities[i], None if spread is None else spread[i])
+
+    def _attach(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """As `_scores`, for a network whose nodes are recordings: every clip on copies of the references of its own."""
+        if not frames:
+            return np.zeros((0, len(self.labels)), dtype=np.float32), None
+        rows = [np.atleast_2d(item) for item in frames]
+        if any(len(row) != 1 for row in rows):
+            raise GraphophoneError(f"{self.bundle.model_name} takes one vector per recording; give each as [1, dims]")
+        x = self.standardized(np.concatenate(rows))
+        found = predict_attached(self.model, self.references, x, content_ids(x), **self.bundle.attachment)
+        return found.probabilities.cpu().numpy(), found.spread.cpu().numpy() if self.gives_spread else None
 
     @torch.inference_mode()
     def _forward(self, frames: Sequence[np.ndarray]) -> np.ndarray:
@@ -371,12 +428,6 @@ class Recognizer:
 def tags_text(tags: Iterable[tuple[str, float]]) -> str:
     """Tags and their probabilities as one text: `"dog 0.93; bark 0.81"`."""
     return "; ".join(f"{name} {probability:.2f}" for name, probability in tags)
-
-
-def _frames(heard: Heard) -> np.ndarray:
-    if heard.frames is None:
-        raise ValueError(f"{heard.clip.name} has no frames")
-    return heard.frames
 
 
 def _seconds(value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -34,7 +35,7 @@ def pack(references: Sequence[Data]) -> tuple[dict[str, Tensor], dict[str, str]]
 
         and texts: `ids`, names of the recordings as a JSON list, where all graphs have them.
     """
-    graphs = [graph.cpu() for graph in references]
+    graphs = on_device(references, "cpu")
     x = torch.cat([graph.x for graph in graphs]).float().contiguous()
     y = torch.cat([graph.y for graph in graphs]).long()
     named = all("id" in graph for graph in graphs)
@@ -128,6 +129,11 @@ def check_attachment(attachment: Mapping[str, Any]) -> dict[str, Any]:
         require(whole, f"attachment {key} is {value!r}; give a whole number from {least} on")
     require(chosen["how"] in get_args(Attachment), f'attachment how is {chosen["how"]!r}; give "random" or "nearest"')
     return chosen
+
+
+def on_device(references: Sequence[Data], device: str | torch.device) -> tuple[Data, ...]:
+    """The graphs on a device; those given stay where they are (`Data.to` moves a graph itself)."""
+    return tuple(copy.copy(graph).to(device) for graph in references)
 
 
 def distinct(references: Sequence[Data]) -> tuple[int, int]:

@@ -55,10 +55,10 @@ def timeline(
         progress: Show a progress bar.
 
     Returns:
-        Columns `start`, `end`, `label`, `confidence`, `tags` (as the recognizer gives them), `p_<class>`; the last
-        window may be shorter. `attrs` holds `file`, `duration`, `window`, `hop`, `kind` and the `failures`:
-        windows without an answer, and the place from which on the file is damaged. See `merge_segments`, and
-        `tag_segments` for several tags at once.
+        Columns `start`, `end`, `label`, `confidence`, `spread` and `tags` (as the recognizer gives them),
+        `p_<class>`; the last window may be shorter. `attrs` holds `file`, `duration`, `window`, `hop`, `kind` and the
+        `failures`: windows without an answer, and the place from which on the file is damaged. See `merge_segments`,
+        and `tag_segments` for several tags at once.
 
     Raises:
         AudioError: If the file cannot be used from its first window on. Damage and NaN samples farther on end
@@ -147,10 +147,10 @@ def iter_timeline(
         total=total,
     )
     rows: list[dict[str, Any]] = []
-    for item, probabilities in track(recognizer.answers(heard), "listening", total, show=progress):
+    for item, answer in track(recognizer.answers(heard), "listening", total, show=progress):
         span = {"start": item.start, "end": item.end}
-        if probabilities is not None:
-            rows.append({**span, **recognizer.row(probabilities)})
+        if answer is not None:
+            rows.append({**span, **recognizer.row(answer.probabilities, answer.spread)})
         elif item.clip.silent:
             rows.append({**span, "label": SILENCE})
         elif failures is not None:
