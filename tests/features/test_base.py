@@ -40,7 +40,15 @@ class Peak(Extractor):
 
 
 def test_lists_the_built_in_extractors() -> None:
-    assert list_extractors() == ["compare", "egemaps", "fbank", "is10", "panns_logmel"]
+    assert list_extractors() == [
+        "compare",
+        "egemaps",
+        "fbank",
+        "functionals165",
+        "is10",
+        "logmel128",
+        "panns_logmel",
+    ]
     assert list_extractors("e*") == ["egemaps"]
 
 

@@ -170,6 +170,8 @@ EXTRACTORS: Registry[Extractor] = Registry(
         "egemaps": "graphophone.features.egemaps:EGeMAPS",
         "compare": "graphophone.features.compare:ComParE",
         "fbank": "graphophone.features.fbank:Fbank",
+        "functionals165": "graphophone.features.functionals165:Functionals165",
+        "logmel128": "graphophone.features.logmel128:Logmel128",
         "panns_logmel": "graphophone.features.panns:PannsLogmel",
     },
 )

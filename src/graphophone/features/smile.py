@@ -45,6 +45,8 @@ def _smile(feature_set: str, level: str) -> Any:
     version()
     import opensmile
 
+    if feature_set.endswith(".conf"):
+        return opensmile.Smile(feature_set=feature_set, feature_level=level)
     return opensmile.Smile(
         feature_set=getattr(opensmile.FeatureSet, feature_set),
         feature_level=getattr(opensmile.FeatureLevel, level),
@@ -64,8 +66,8 @@ def process(feature_set: str, level: str, signal: np.ndarray, rate: int) -> np.n
     that come from 16-bit files this changes nothing.
 
     Args:
-        feature_set: Name of an ``opensmile.FeatureSet``.
-        level: Name of an ``opensmile.FeatureLevel``.
+        feature_set: Name of an ``opensmile.FeatureSet``, or path of a configuration file (``.conf``).
+        level: Name of an ``opensmile.FeatureLevel``, or of a level of that file.
         signal: `[samples]` float32 in [-1, 1].
         rate: Sampling rate in hertz.
 
