@@ -89,9 +89,11 @@ class Corpus:
         table: One row per usable item, with a ``RangeIndex``. The column ``id`` (unique, str) is always
             there; the others are there when the corpus knows them: ``audio`` (absolute path, str), ``start``
             and ``end`` (seconds, float; NaN means from the beginning, to the end), ``text``, ``label`` (str,
-            one of ``classes``) or ``labels`` (list of str), ``speaker``, ``dialogue``, ``position`` (order
-            within the dialogue), ``fold`` (int), ``split`` (``train``, ``validation``, ``test``),
-            ``spontaneous`` (0 or 1), ``row`` (row of the user's table), and whatever else the corpus has.
+            one of ``classes``; empty for an item without label) or ``labels`` (list of str), ``speaker``,
+            ``dialogue``, ``position`` (order within the dialogue), ``fold`` (int), ``split`` (``train``,
+            ``validation``, ``test``), ``spontaneous`` (0 or 1), ``row`` (row of the user's table), and whatever
+            else the corpus has. An item without label may lack ``fold`` (the column is then ``Int64``) and
+            ``split`` (then empty).
         classes: Class names; the position in this tuple is the class index.
         problems: Items that were left out (errors), and items to look at (warnings).
         languages: Languages spoken, as ISO 639-1 codes.
@@ -120,6 +122,7 @@ class Corpus:
         rows: Sequence[int] | Literal["position"] | None = "position",
         problems: Iterable[Problem] = (),
         negatives: bool = False,
+        unlabelled: bool = False,
         listed: Collection[str] = (),
         **meta: Any,
     ) -> Corpus:
@@ -143,14 +146,19 @@ class Corpus:
             problems: Problems found earlier, kept in front of those found here.
             negatives: Whether an item without any label, in a table of ``labels``, is one in which none of the
                 classes is heard. By default it is one that nobody has labelled, and is left out.
+            unlabelled: Whether an item whose ``label`` is empty is kept, for models that learn from such items too.
+                By default it is left out.
             listed: Absolute paths of files that are known to be there, from a listing of their folder: they are
                 taken as they are, and the file system is not asked for each.
             **meta: ``languages``, ``licence``, ``url``, ``citation``.
 
         Raises:
-            CorpusError: If the table has no label column, no rows, a column twice, or no usable row.
+            CorpusError: If the table has no label column, no rows, a column twice, no usable row, no label in any row,
+                or several labels per item where items without label are to be kept.
         """
-        validation = _Validation(frame, name, classes, root, rows, negatives=negatives, listed=listed)
+        validation = _Validation(
+            frame, name, classes, root, rows, negatives=negatives, unlabelled=unlabelled, listed=listed
+        )
         return validation.corpus(tuple(problems), meta)
 
     def __len__(self) -> int:
@@ -159,7 +167,9 @@ class Corpus:
     def __repr__(self) -> str:
         speakers = self.speakers
         voices = "" if speakers is None else f", {len(set(speakers))} speakers"
-        return f"Corpus({self.name!r}, {len(self)} items, {len(self.classes)} classes{voices})"
+        without = len(self) - int(self.labelled.sum())
+        rest = f", {without} items without label" if without else ""
+        return f"Corpus({self.name!r}, {len(self)} items, {len(self.classes)} classes{voices}{rest})"
 
     @property
     def multi_label(self) -> bool:
@@ -176,10 +186,20 @@ class Corpus:
 
     @property
     def targets(self) -> np.ndarray:
-        """Class indices, int64 ``[items]``; for a corpus of ``labels`` 0 or 1, int64 ``[items, classes]``."""
+        """Class indices, int64 ``[items]``, -1 for an item without label.
+
+        For a corpus of ``labels`` 0 or 1, int64 ``[items, classes]``.
+        """
         if self.multi_label:
             return self.memberships.toarray()
         return _class_indices(self.table["label"].tolist(), self.classes)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which items have a label, bool ``[items]``; of a corpus of ``labels`` all, if it be none of the classes."""
+        if self.multi_label:
+            return np.ones(len(self), dtype=bool)
+        return np.asarray(self.table["label"] != "", dtype=bool)
 
     @property
     def speakers(self) -> list[str] | None:
@@ -264,6 +284,7 @@ class Corpus:
         result: dict[str, Any] = {
             "name": self.name,
             "items": len(self),
+            "unlabelled": len(self) - int(self.labelled.sum()),
             "classes": {label: int(count) for label, count in zip(self.classes, counts, strict=True)},
             "speakers": None if speakers is None else len(set(speakers)),
             "labels_per_item": self.labels_per_item(),
@@ -281,9 +302,11 @@ class Corpus:
 
 
 def _counts(table: pd.DataFrame, column: str) -> dict[str, int] | None:
+    """Items of each value of a column; those that have none, being without label, are not counted."""
     if column not in table:
         return None
-    return {str(value): int(count) for value, count in table[column].value_counts().sort_index().items()}
+    counts = table[column].replace("", None).value_counts().sort_index()
+    return {str(value): int(count) for value, count in counts.items()}
 
 
 def _class_indices(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
@@ -392,10 +415,12 @@ class _Validation:
         rows: Sequence[int] | Literal["position"] | None,
         *,
         negatives: bool,
+        unlabelled: bool,
         listed: Collection[str],
     ) -> None:
         self.name = name
         self.negatives = negatives
+        self.unlabelled = unlabelled
         self.listed = listed if isinstance(listed, (set, frozenset)) else frozenset(listed)
         columns = [str(column).strip() for column in frame.columns]
         twice = sorted({column for column in columns if columns.count(column) > 1})
@@ -414,6 +439,8 @@ class _Validation:
         self.classes = None if classes is None else tuple(as_name(label) for label in classes)
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise self.error(f"a class is named twice: {', '.join(self.classes)}")
+        if self.classes is not None and "" in self.classes:
+            raise self.error("a class has no name; give the names of the classes with single commas between")
         self.unknown: dict[str, str] = {}  # label to what is said of it: looking for a likely one takes a while
         self.known = None if self.classes is None else frozenset(self.classes)
         self.root = Path.cwd() if root is None else Path(root).expanduser().absolute()
@@ -438,6 +465,10 @@ class _Validation:
             raise self.error("the table has both `label` and `labels`; keep the one to be learned")
         if "label" not in has and "labels" not in has:
             raise self.error(f"no column `label` or `labels`; the columns are {', '.join(has)}")
+        if self.unlabelled and "labels" in has:
+            raise self.error(
+                "items without label can be kept where each item has one label, not several; leave unlabelled=true out"
+            )
         checks: dict[str, Callable[[], None]] = {
             "id": self._ids,
             "audio": self._audio,
@@ -473,13 +504,14 @@ class _Validation:
         if self.rows is not None:
             table = table.assign(row=np.array(self.rows, dtype=np.int64))
         table = table[usable].reset_index(drop=True)
-        for column in ("fold", "spontaneous"):
-            if column in table:
-                table[column] = table[column].astype(np.int64)
+        if "fold" in table:
+            table["fold"] = table["fold"].astype("Int64" if table["fold"].isna().any() else np.int64)
+        if "spontaneous" in table:
+            table["spontaneous"] = table["spontaneous"].astype(np.int64)
         first = [column for column in checks if column in table]
         table = table[first + [column for column in table.columns if column not in first]]
         classes = self._classes(table)
-        if not classes:
+        if not classes or ("label" in table and not (table["label"] != "").any()):
             raise self.error("no row has a label")
         return Corpus(self.name, table, classes, problems, **meta)
 
@@ -488,6 +520,10 @@ class _Validation:
 
     def _place(self, position: int) -> str:
         return f"row {position if self.rows is None else self.rows[position]}"
+
+    def _without_label(self, position: int) -> bool:
+        """Whether the row is kept although it has no label: of which part it is may then be open."""
+        return self.unlabelled and not as_name(self.table["label"].iloc[position])
 
     def _make_ids(self) -> None:
         """Ids from the audio file: its name where names are unique, else its path; else the row."""
@@ -565,9 +601,10 @@ class _Validation:
     def _label(self) -> None:
         labels = [as_name(value) for value in self.table["label"]]
         for position, label in enumerate(labels):
-            if not label:
+            if label:
+                self._known(position, [label])
+            elif not self.unlabelled:
                 self.reject(position, "no label")
-            self._known(position, [label])
         self.table["label"] = pd.Series(labels, dtype=object)
 
     def _labels(self) -> None:
@@ -600,7 +637,7 @@ class _Validation:
         if self.classes is not None:
             return self.classes
         if "label" in usable:
-            return sort_labels(usable["label"])
+            return sort_labels(label for label in usable["label"] if label)
         return sort_labels(label for labels in usable["labels"] for label in labels)
 
     def _names(self, column: str) -> None:
@@ -616,6 +653,8 @@ class _Validation:
         for position, (cell, value) in enumerate(zip(cells, values, strict=True)):
             if not math.isfinite(value) or (whole and not value.is_integer()):
                 given = as_name(cell)
+                if not given and column == "fold" and self._without_label(position):
+                    continue
                 kind = "a whole number" if whole else "a number"
                 self.reject(position, f"{column} {given!r} is not {kind}" if given else f"no {column}")
         self.table[column] = values
@@ -623,6 +662,8 @@ class _Validation:
     def _split(self) -> None:
         names = [as_name(value) for value in self.table["split"]]
         for position, given in enumerate(names):
+            if not given and self._without_label(position):
+                continue
             if given.lower() not in SPLITS:
                 what = f"unknown split {given!r}" if given else "no split"
                 self.reject(position, f"{what}; use train, validation or test")

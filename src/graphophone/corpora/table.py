@@ -26,6 +26,7 @@ def load(
     delimiter: str | None = None,
     encoding: str | None = None,
     negatives: bool = False,
+    unlabelled: bool = False,
     id: str | None = None,
     audio: str | None = None,
     start: str | None = None,
@@ -58,6 +59,8 @@ def load(
         encoding: Of a text file; by default what its byte order mark says, else UTF-8, else Windows-1252.
         negatives: Whether an empty cell of ``labels`` says that none of the classes is heard in the item; by
             default it says that nobody has labelled it, and the row is left out.
+        unlabelled: Whether an item with an empty cell of ``label`` is kept, without label, for models that learn from
+            such items too; by default it is left out.
         id: Name of the table's column that holds the ids, where it is not ``id``. The same for each of
             ``audio``, ``start``, ``end``, ``text``, ``label``, ``labels``, ``speaker``, ``dialogue``,
             ``position``, ``fold``, ``split`` and ``spontaneous``. A column whose name is thereby taken
@@ -119,6 +122,7 @@ def load(
         rows=rows,
         problems=problems,
         negatives=negatives,
+        unlabelled=unlabelled,
     )
 
 

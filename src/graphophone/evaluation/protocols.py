@@ -592,6 +592,8 @@ class Protocol(ABC):
         """Which of the items ``rows`` are from nothing that validation or test items are from, bool ``[rows]``."""
         held_out = np.concatenate([split.validation, split.test])
         apart = np.ones(len(rows), dtype=bool)
+        if not len(rows):
+            return apart
         for column in dict.fromkeys([*_WHOLE, self.divides_by]):
             if column is None or column not in corpus.table:
                 continue
@@ -614,7 +616,7 @@ class Protocol(ABC):
             everything = [count + hidden for count, hidden in zip(used, withheld, strict=True)]
             told.append(
                 f"Labels of {_span(used)} of {_span(everything)} training items are used, drawn evenly from the "
-                "classes; the others count as items without label."
+                "classes; the others count as items without label. Validation and test items keep theirs."
             )
         if any(without):
             told.append(f"{_span(without)} items that nobody has labelled may be used in training.")
