@@ -231,10 +231,10 @@ def _fingerprint(prepared: Prepared) -> str:
 
 
 def _labels(corpus: Corpus) -> list[list[str]]:
-    """The label or labels of each item."""
+    """The label or labels of each item; an empty text where there is none."""
     if corpus.multi_label:
         return [list(labels) for labels in corpus.table["labels"]]
-    return [[corpus.classes[i]] for i in corpus.targets]
+    return [[str(label)] for label in corpus.table["label"]]
 
 
 def _read_json(path: Path) -> Any:
