@@ -415,6 +415,97 @@ def _write_sound_job(
     (folder / "metrics.json").write_text(json.dumps(metrics), "utf-8")
 
 
+def write_node_run(
+    folder: Path,
+    *,
+    tasks: list[str] | None = None,
+    labelled: float = 0.1,
+    layers: int = 2,
+    skill: float = 1.6,
+    draws: int = 10,
+    states: int = 40,
+    controls: tuple[str, ...] = ("knn", "label_spreading"),
+    recipe: dict[str, Any] | None = None,
+    run: dict[str, Any] | None = None,
+    **options: Any,
+) -> Path:
+    """A run folder of a model whose nodes are recordings, on top of that of :func:`write_run`.
+
+    Args:
+        folder: The folder.
+        tasks: Self-supervised tasks.
+        labelled: Share of labels.
+        layers: Shared layers.
+        skill: How good the predictions are.
+        draws: R.
+        states: Dims of the states that are kept; 0: none are.
+        controls: Names of controls.
+        recipe: Dotted keys of the recipe to change.
+        run: Keys of ``run.json`` to change.
+        options: As for :func:`write_run`.
+    """
+    used = round(960 * labelled)
+    names = [f"fold{f}" for f in range(options.get("folds", 3))]
+    info = {
+        "corpus": {"name": "ravdess", "items": 1440, "classes": options.get("classes") or CLASSES, "speakers": 24},
+        "model": {"name": "subgraph_ssl", "parameters": 153_009},
+        "graph": {"name": "signed", "positives": 2},
+        "features": {"name": "functionals165", "dims": 165, "x_real_time": 80.0, "cached": 0},
+        "protocol": {
+            "name": "speaker-independent",
+            "description": f"Each fold of speakers is the test part once. Labels of {used} of 960 are used.",
+            "mixes_speakers": False,
+            "folds": [
+                {"name": n, "train": used, "unlabelled": 960 - used, "validation": 240, "test": 240} for n in names
+            ],
+        },
+        **(run or {}),
+    }
+    changes = {
+        "model.name": "subgraph_ssl", "model.tasks": tasks or [], "model.num_layers": layers,
+        "features.name": "functionals165", "graph.name": "signed", "graph.k": None,
+        "protocol.labelled": labelled,
+        "task.name": "subgraph_classification", "task.per_class": 12, "task.unlabelled": 5, "task.batch_graphs": 1,
+        "task.sampling": "subgraphs", "task.edges": 4, "task.draws": draws, "task.attachment": "random",
+        **(recipe or {}),
+    }  # fmt: skip
+    write_run(folder, skill=skill, recipe=changes, run=info, **options)
+    (folder / "sample.npz").unlink()
+    for path in sorted((folder / "folds").glob("*/metrics.json")):
+        metrics = json.loads(path.read_text("utf-8"))
+        table = pd.read_csv(path.parent / "predictions.csv", dtype={"id": str, "speaker": str})
+        rng = np.random.default_rng(len(table) + metrics["seed"])
+        for number, name in enumerate(controls):
+            noise = 0.01 * rng.standard_normal()
+            value = metrics["ua"] - 0.05 - 0.03 * number + noise
+            metrics.setdefault("controls", {})[name] = {"ua": value, "wa": value + 0.01}
+        metrics["mad"] = 0.8 / layers + 0.01 * rng.standard_normal()
+        metrics["silhouette"] = -0.02 + 0.05 * skill
+        path.write_text(json.dumps(metrics), "utf-8")
+        table.insert(len(table.columns), "spread", np.abs(0.05 * rng.standard_normal(len(table))))
+        table.to_csv(path.parent / "predictions.csv", index=False)
+        if states:
+            order = {name: i for i, name in enumerate(dict.fromkeys(table["label"]))}
+            target = table["label"].map(order).to_numpy()
+            middles = np.random.default_rng(0).standard_normal((len(order), states))
+            np.savez(
+                path.parent / "states.npz",
+                states=(middles[target] * skill + rng.standard_normal((len(table), states))).astype(np.float32),
+                label=np.array(table["label"].tolist()),
+            )
+    return folder
+
+
+@pytest.fixture
+def make_node_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes made-up run folders of models of nodes under the test's own folder."""
+
+    def make(name: str = "ssl-ravdess", **options: Any) -> Path:
+        return write_node_run(tmp_path / "runs" / name, **options)
+
+    return make
+
+
 @pytest.fixture
 def make_sound_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes made-up run folders of models on sounds under the test's own folder."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphophone.evaluation import embeddings
-from graphophone.evaluation.embeddings import mean_average_distance, silhouette
+from graphophone.evaluation.embeddings import mean_average_distance, silhouette, spread_evenly, state_map
 from graphophone.evaluation.ranking import MetricError
 from graphophone.nn.signed import signed_norm
 
@@ -74,3 +74,32 @@ def test_what_cannot_be_measured() -> None:
         mean_average_distance(torch.tensor([[float("nan")]]))
     with pytest.raises(MetricError, match="2 classes"):
         silhouette(np.zeros((4, 2)), np.zeros(4))
+
+
+def test_a_map_keeps_groups_together_and_is_repeatable() -> None:
+    y = np.arange(90) % 3
+    h = np.random.default_rng(0).standard_normal((90, 10)) + 12 * np.eye(10)[y]
+    points = state_map(h)
+    assert points.shape == (90, 2)
+    assert silhouette(points, y) > 0.6
+    assert np.array_equal(points, state_map(h))
+
+
+def test_a_map_of_few_or_equal_states() -> None:
+    assert state_map(np.random.default_rng(0).standard_normal((5, 4))).shape == (5, 2)
+    assert not state_map(np.ones((9, 3))).any()
+    for h in (np.ones((4, 3)), np.full((9, 3), np.nan)):
+        with pytest.raises(MetricError):
+            state_map(h)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=80), st.integers(1, 90))
+def test_thinning_keeps_the_shares_of_classes(classes: list[int], limit: int) -> None:
+    y = np.array(classes)
+    rows = spread_evenly(y, limit)
+    assert len(rows) == min(len(y), limit)
+    assert (np.diff(rows) > 0).all()
+    if limit > 1:
+        for name in set(classes):
+            # Every class has its share, give or take the ends.
+            assert abs((y[rows] == name).sum() - len(rows) * (y == name).mean()) <= 2

@@ -1,3 +1,4 @@
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics.pairwise import cosine_similarity as reference_similarity
 
 from graphophone.evaluation import figures as draw
+from graphophone.evaluation.figures_states import spectrogram, state_map
+from graphophone.evaluation.figures_sweep import Panel, estimate_dots, sweep_curves
 from graphophone.evaluation.metrics import reliability
 from graphophone.evaluation.statistics import Estimate, interval
 from graphophone.evaluation.tagging import threshold_table
@@ -53,6 +56,24 @@ def some_thresholds(count: int) -> Figure:
     return draw.threshold_curves(y, p, names, threshold_table(y, p))
 
 
+def some_map(count: int) -> Figure:
+    rng = np.random.default_rng(count)
+    classes = [f"class <{i}>" for i in range(count)]
+    return state_map(rng.standard_normal((5 * count, 2)), classes * 5, [*classes, "class without items"])
+
+
+def some_panel(lines: int) -> Panel:
+    rng = np.random.default_rng(lines)
+    return Panel(
+        "$UA$",
+        {f"task {i}": [(x, interval(rng.random(3))) for x in (2, 5, 20, 100)] for i in range(lines)},
+        {"k-NN": [(x, interval(rng.random(1))) for x in (2, 5, 20, 100)], "SVM": [(5, interval([0.5]))]},
+        scale=100,
+        ylabel="%",
+        floor=("chance", 0.25),
+    )
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves without validation": lambda: draw.learning_curves(
         {"a": curves().assign(validation_loss=np.nan, validation_ua=np.nan)}, {"a": 9}
@@ -84,6 +105,15 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "many speakers": lambda: draw.speaker_bars([{"speaker": f"{i}", "ua": i / 100} for i in range(80)]),
     "reliability": lambda: draw.reliability_diagram(some_bins(), 0.2),
     "similarity": lambda: draw.similarity_heat_map(np.random.default_rng(0).standard_normal((30, 5)), hop=0.01),
+    "spectrogram": lambda: spectrogram(np.random.default_rng(0).standard_normal((2500, 64)), hop=0.01),
+    "spectrogram of silence": lambda: spectrogram(np.zeros((30, 64))),
+    "map of states": lambda: some_map(8),
+    "map of many classes": lambda: some_map(33),
+    "curves over a setting": lambda: sweep_curves([some_panel(7), some_panel(1)], "labels, %"),
+    "curve of one line": lambda: sweep_curves([some_panel(1)], "<layers>"),
+    "dots": lambda: estimate_dots(
+        [f"setting {i}" for i in range(30)], {"UA": [interval([0.1, 0.5])] * 29 + [None]}, chance=0.125
+    ),
     "similarity of zeros": lambda: draw.similarity_heat_map(np.zeros((4, 5))),
     "bars": lambda: draw.estimate_bars(
         ["mean", "max"],
@@ -192,3 +222,33 @@ def test_similarity_against_scikit_learn() -> None:
 def test_short() -> None:
     assert draw.short("neutral") == "neutral"
     assert draw.short("a" * 30, 10) == "a" * 9 + "…"
+
+
+def test_curves_have_their_points_their_intervals_and_controls() -> None:
+    e = [Estimate(0.5, 0.1, 0.4, 0.6, 3), Estimate(0.7, None, None, None, 1)]
+    panel = Panel("UA", {"none": [(2.0, e[0]), (100.0, e[1])]}, {"k-NN": [(2.0, e[1]), (100.0, e[1])]}, scale=100)
+    (axes,) = sweep_curves([panel], "labels, %").axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["2", "100"]
+    line, spread, control = axes.lines
+    assert line.get_xydata().tolist() == pytest.approx(np.array([[2, 50], [100, 70]]))
+    assert spread.get_xydata().tolist() == pytest.approx(np.array([[2, 40], [2, 60]]))
+    assert control.get_ydata().tolist() == pytest.approx([70, 70])
+    assert control.get_linestyle() == "--"
+
+
+def test_intervals_of_several_lines_do_not_hide_each_other() -> None:
+    e = interval([0.4, 0.6])
+    panel = Panel("UA", {name: [(1.0, e), (3.0, e)] for name in "ab"}, {})
+    (axes,) = sweep_curves([panel], "layers").axes
+    assert axes.get_xscale() == "linear"
+    firsts = [line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"]
+    assert firsts[0] < 1 < firsts[1]
+    assert firsts[1] - firsts[0] < 0.1
+
+
+def test_neighbouring_classes_of_a_map_differ_in_colour_and_shape() -> None:
+    figure = some_map(8)
+    looks = [(line.get_color(), line.get_marker()) for line in figure.axes[0].lines]
+    assert len({colour for colour, _ in looks}) == 8
+    assert all(a[1] != b[1] for a, b in itertools.pairwise(looks))

@@ -66,3 +66,46 @@ def silhouette(h: Tensor | NDArray[np.floating], y: Tensor | NDArray[np.integer]
     if not 2 <= count < len(classes):
         raise MetricError(f"a silhouette needs 2 classes or more, and more items: not {count} and {len(classes)}")
     return float(silhouette_score(states, classes))
+
+
+def spread_evenly(classes: NDArray[np.integer] | NDArray[np.str_], limit: int) -> NDArray[np.int64]:
+    """Rows of at most ``limit`` items, the same share of every class, in their order.
+
+    Args:
+        classes: Class of every item ``[items]``.
+        limit: How many.
+    """
+    if len(classes) <= limit:
+        return np.arange(len(classes))
+    order = np.argsort(classes, kind="stable")
+    return np.sort(order[np.linspace(0, len(order) - 1, limit).round().astype(np.int64)])
+
+
+def state_map(h: NDArray[np.floating], perplexity: float = 30.0) -> NDArray[np.float32]:
+    """States in two dimensions by t-SNE (van der Maaten and Hinton, 2008): neighbours stay neighbours.
+
+    Distances between groups, and their sizes, mean nothing in such a map. It begins from the two main components and
+    has no randomness; on one machine the same states give the same map.
+
+    Args:
+        h: States ``[items, dims]``.
+        perplexity: About how many neighbours count; fewer where there are less than three times as many items.
+
+    Returns:
+        ``[items, 2]``.
+
+    Raises:
+        MetricError: If there are fewer than 5 items, or a state is not finite.
+    """
+    from sklearn.manifold import TSNE  # slow to import
+    from threadpoolctl import threadpool_limits
+
+    states = np.asarray(h, dtype=np.float32)
+    if states.ndim != 2 or len(states) < 5 or not np.isfinite(states).all():
+        raise MetricError(f"a map needs finite states of 5 items or more, not {list(states.shape)}")
+    if not states.std(axis=0).any():  # nothing to lay out
+        return np.zeros((len(states), 2), dtype=np.float32)
+    layout = TSNE(perplexity=min(perplexity, (len(states) - 1) / 3), init="pca", learning_rate="auto", random_state=0)
+    # Its steps are many and short: on a busy machine threads wait for each other, up to fifty times longer than one.
+    with threadpool_limits(1):
+        return np.asarray(layout.fit_transform(states), dtype=np.float32)

@@ -70,7 +70,7 @@ STYLE: Any = {
 P = ParamSpec("P")
 
 
-def _styled(make: Callable[P, Figure]) -> Callable[P, Figure]:
+def styled(make: Callable[P, Figure]) -> Callable[P, Figure]:
     """Run with the style, and give global settings back as they were."""
 
     @functools.wraps(make)
@@ -151,7 +151,7 @@ def short(name: str, limit: int = 16) -> str:
     return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
-@_styled
+@styled
 def learning_curves(
     curves: Mapping[str, pd.DataFrame],
     selected: Mapping[str, int | None] | None = None,
@@ -215,7 +215,7 @@ def learning_curves(
     return figure
 
 
-@_styled
+@styled
 def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
     """Confusion matrix: shares of the true class in percent, with the counts below up to twelve classes.
 
@@ -264,7 +264,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     return figure
 
 
-@_styled
+@styled
 def speaker_bars(per_speaker: Sequence[Mapping[str, Any]]) -> Figure:
     """Unweighted accuracy of every speaker, with the mean over speakers.
 
@@ -303,7 +303,7 @@ def speaker_bars(per_speaker: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def reliability_diagram(bins: Sequence[Mapping[str, Any]], ece: float) -> Figure:
     """Accuracy against confidence, and how often each confidence occurs.
 
@@ -349,7 +349,7 @@ def cosine_similarity(x: np.ndarray, limit: int = 500) -> np.ndarray:
     return unit @ unit.T
 
 
-@_styled
+@styled
 def similarity_heat_map(x: np.ndarray, *, hop: float | None = None) -> Figure:
     """Cosine similarity of all pairs of frames of one utterance, as Fig. 2 of Li et al. (2023).
 
@@ -389,7 +389,7 @@ def _named_bars(axes: Axes, rows: Sequence[Mapping[str, Any]], limit: int) -> No
     axes.grid(axis="x")
 
 
-@_styled
+@styled
 def class_precision(per_class: Sequence[Mapping[str, Any]], *, bars: int = 60, named: int = 20) -> Figure:
     """Average precision of every class, best first, with their mean.
 
@@ -434,7 +434,7 @@ def class_precision(per_class: Sequence[Mapping[str, Any]], *, bars: int = 60, n
     return figure
 
 
-@_styled
+@styled
 def precision_by_support(per_class: Sequence[Mapping[str, Any]]) -> Figure:
     """Average precision of every class against its number of positive test items.
 
@@ -469,7 +469,7 @@ def _thinned(x: np.ndarray, y: np.ndarray, limit: int = 200) -> tuple[np.ndarray
     return x[keep], y[keep]
 
 
-@_styled
+@styled
 def threshold_curves(
     targets: np.ndarray, scores: np.ndarray, classes: Sequence[str], table: Mapping[str, np.ndarray]
 ) -> Figure:
@@ -509,7 +509,7 @@ def threshold_curves(
     return figure
 
 
-@_styled
+@styled
 def estimate_bars(
     labels: Sequence[str],
     series: Mapping[str, Sequence[Estimate | None]],

@@ -103,7 +103,7 @@ _ACCURACY = Measure("wa", "Accuracy", "Accuracy", "accuracy")
 _F1 = Measure("macro_f1", "Macro F1", "Macro F1", "macro F1")
 _WEIGHTED_F1 = Measure("weighted_f1", "Weighted F1", "Weighted F1", "weighted F1")
 _ECE = Measure("ece", "Calibration error (ECE)", "ECE", "calibration error")
-_MAP = Measure("map", "Mean average precision (mAP)", "mAP", "mean average precision (mAP)", percent=False)
+MAP = Measure("map", "Mean average precision (mAP)", "mAP", "mean average precision (mAP)", percent=False)
 _MAUC = Measure("mauc", "Mean area under the ROC curve (mAUC)", "mAUC", "mean area under the ROC curve", percent=False)
 _DPRIME = Measure("dprime", "d′, from the mean area", "d′", "d′", percent=False, bounded=False)
 _LWLRAP = Measure("lwlrap", "Label-weighted ranking precision (lwlrap)", "lwlrap", "lwlrap", percent=False)
@@ -127,18 +127,18 @@ SOUNDS = Measures(
     second=_UA,
     selection=_UA,
     cards=(_ACCURACY, _UA, _F1, _ECE),
-    table=(_ACCURACY, _UA, _WEIGHTED_F1, _F1, _ECE, _MAP, _MAUC),
+    table=(_ACCURACY, _UA, _WEIGHTED_F1, _F1, _ECE, MAP, _MAUC),
     sounds=True,
 )
 """Classes of sounds."""
 
 TAGS = Measures(
     kind="tagging",
-    main=_MAP,
+    main=MAP,
     second=_MAUC,
-    selection=_MAP,
-    cards=(_MAP, _MAUC, _DPRIME, _LWLRAP),
-    table=(_MAP, _MAUC, _DPRIME, _LWLRAP, _MICRO_TAGS, _MACRO_TAGS),
+    selection=MAP,
+    cards=(MAP, _MAUC, _DPRIME, _LWLRAP),
+    table=(MAP, _MAUC, _DPRIME, _LWLRAP, _MICRO_TAGS, _MACRO_TAGS),
     sounds=True,
 )
 """Any number of tags per item."""

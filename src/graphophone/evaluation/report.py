@@ -15,7 +15,8 @@ import numpy as np
 from markupsafe import Markup
 
 from graphophone.evaluation import figures as draw
-from graphophone.evaluation.measures import DASH, SOUNDS, Measure
+from graphophone.evaluation.measures import DASH, MAP, SOUNDS, Measure
+from graphophone.evaluation.noise_section import noise_section
 from graphophone.evaluation.page import (
     corpus_of,
     cut,
@@ -32,7 +33,7 @@ from graphophone.evaluation.page import (
     write_page,
 )
 from graphophone.evaluation.protocols import natural_key
-from graphophone.evaluation.published import published_beside, unpublished
+from graphophone.evaluation.published import published_beside, quoted, unpublished
 from graphophone.evaluation.report_figures import (
     calibration_words,
     extremes,
@@ -42,6 +43,13 @@ from graphophone.evaluation.report_figures import (
     speaker_words,
     support_words,
     threshold_words,
+)
+from graphophone.evaluation.report_nodes import (
+    budget_words,
+    controls_beside,
+    draw_words,
+    node_facts,
+    state_words,
 )
 from graphophone.evaluation.results import JobResult, RunResults
 from graphophone.evaluation.statistics import Estimate, interval
@@ -68,11 +76,12 @@ def write_report(run_dir: str | Path) -> Path:
         ResultsError: If the folder holds no run or a file in it is damaged.
     """
     results = RunResults.read(run_dir)
-    made = make_figures(results)
+    noise = noise_section(results)
+    made = {**make_figures(results), **({"robustness": noise["figure"]} if noise else {})}
     for name, entry in made.items():
         draw.save_png(entry["figure"], results.folder / "figures" / f"{name}.png")
         entry["svg"] = Markup(draw.to_svg(entry["figure"], name))  # noqa: S704 - matplotlib escapes text
-    page = render("report.html.j2", **_report_context(results, made))
+    page = render("report.html.j2", noise=noise, **_report_context(results, made))
     return write_page(results.folder / "report.html", page)
 
 
@@ -147,7 +156,7 @@ def _mixing(results: RunResults) -> str:
     return "No test speaker was heard in training."
 
 
-def _verdict(results: RunResults, beside: Sequence[Any]) -> str:
+def _verdict(results: RunResults, beside: Sequence[Any], against: str = "") -> str:
     model, data = model_title(results), f"{corpus_of(results)} ({data_words(results)})"
     if results.summary is None:
         return f"{model} on {data}: no training has finished yet, so there is no result."
@@ -164,6 +173,8 @@ def _verdict(results: RunResults, beside: Sequence[Any]) -> str:
     sentences = [
         f"On {data}, {model} reaches {with_article(main.words)} of {main.say(estimate.mean)} ({spread})"
         f"{_second(results)}. Guessing would give {_guessing(results)}.",
+        f"It was given {budget_words(results)}." if budget_words(results) else "",
+        "" if _partial(results) else against,
         _mixing(results),
         "" if results.validated else "No items were held out for validation, so nothing was selected.",
     ]
@@ -265,9 +276,12 @@ def _over_folds(results: RunResults, measure: Measure) -> Estimate | None:
 
 def _scores_caption(results: RunResults) -> str:
     seeds, folds = len(results.scored_seeds), len({job.fold for job in results.done})
+    if results.turns:
+        folds = len(results.folds)
     pooled = "" if folds == 1 else f" Within a seed the test items of the {folds} folds are pooled and scored once."
     alone = " With one seed there is no spread over seeds." if seeds == 1 else ""
-    return f"Test items{_unit_words(results)}, over {plural(seeds, 'seed')}.{pooled}{alone}"
+    turns = " Every seed has other test items, so their spread is one of items too." if results.turns else ""
+    return f"Test items{_unit_words(results)}, over {plural(seeds, 'seed')}.{pooled}{turns}{alone}"
 
 
 def _unit_words(results: RunResults) -> str:
@@ -335,11 +349,13 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
         facts.append(("Recordings" if results.measures.sounds else "Speakers", _mixing(results)))
     facts.append(("Seeds", ", ".join(map(str, results.seeds)) or None))
     own = {key: value for key, value in features.items() if key not in {"x_real_time", "cached", "dims"}}
-    dims = f", {features['dims']} values per frame" if features.get("dims") else ""
+    dims = f", {features['dims']} values per {'item' if results.nodes else 'frame'}" if features.get("dims") else ""
     facts.append(("Features", _configuration(own) + dims if own else None))
     facts.append(("Graph", _configuration(info.get("graph")) if info.get("graph") else None))
     options = results.recipe.get("model") or {"name": model.get("name"), **(model.get("options") or {})}
     facts.append(("Model", _configuration(options) if options.get("name") else None))
+    if results.nodes:
+        facts += node_facts(results)
     facts.append(("Parameters", f"{int(model['parameters']):,}" if model.get("parameters") else None))
     start = (results.recipe.get("training") or {}).get("pretrained")
     facts.append(("First weights", f"read from {start}" if start else None))
@@ -384,6 +400,8 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     pooled = summary["pooled"] if summary else None
     measures = results.measures
     main, second = measures.main, measures.second
+    controls = controls_beside(results) if summary else None
+    third = MAP if measures.kind == "classification" and any(b.result.map is not None for b in beside) else None
     problems = list((info.get("corpus") or {}).get("problems") or [])
     problems.sort(key=lambda p: p.get("severity") != "error")
     speakers = pooled.get("per_speaker", []) if pooled else []
@@ -395,12 +413,13 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     ]
     ours = None
     if summary:
-        folds = len({job.fold for job in results.done})
+        folds = len(results.folds) if results.turns else len({job.fold for job in results.done})
         number = f"{folds} of {len(results.folds)} folds" if _partial(results) else plural(folds, "fold")
         ours = {
             "system": f"{model_title(results)}, {results.name}",
             "main": main.spread(_estimate(results, main)),
             "second": second.spread(_estimate(results, second)),
+            "third": third.spread(_estimate(results, third)) if third else "",
             "words": f"{number}, {plural(len(results.scored_seeds), 'seed')}. {_mixing(results)}".strip(),
         }
     context: dict[str, Any] = {
@@ -410,7 +429,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
             "kicker": " · ".join(filter(None, dates)),
         },
         "warnings": list(filter(None, [_warning(results), _excluded(results)])),
-        "verdict": _verdict(results, beside),
+        "verdict": _verdict(results, beside, controls.sentence if controls else ""),
         "cards": _cards(results),
         "ours": ours,
         "beside": [
@@ -418,6 +437,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
                 "system": b.result.system,
                 "main": published_words(b.result, main),
                 "second": published_words(b.result, second),
+                "third": published_words(b.result, third) if third else "",
                 "source": b.result.source,
                 "difference": b.difference,
                 "comparable": b.comparable,
@@ -428,8 +448,12 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         else [],
         "beside_caption": f"This run beside what others report, {main.words if main.short == main.name else main.short}"
         + (f" and {second.short}" if any(getattr(b.result, second.key, None) is not None for b in beside) else "")
-        + (" in percent" if main.percent else ""),
+        + (" in percent" if main.percent else "")
+        + (f", and {third.short}" if third else ""),
         "beside_second": any(getattr(b.result, second.key, None) is not None for b in beside),
+        "beside_third": third.short if third else "",
+        "quoted": quoted(info),
+        "controls": controls,
         "no_published": f"No result on {corpus_of(results)} with these classes is known to compare with.",
         "unpublished": unpublished(info),
         "measures": measures,
@@ -459,6 +483,8 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
             if len(speakers) > MAX_PROBLEMS
             else ""
         ),
+        "state_words": state_words(results) if summary else "",
+        "draw_words": draw_words(results) if summary else "",
         "calibration_words": calibration_words(results, bins) if bins else "",
         "facts": _facts(results),
         "protocol_notes": list((info.get("protocol") or {}).get("notes") or []),
@@ -480,7 +506,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
             name: made.get(name)
             for name in (
                 *("confusion", "precision", "support", "thresholds"),
-                *("speakers", "reliability", "curves", "similarity"),
+                *("speakers", "reliability", "states", "curves", "similarity", "spectrogram"),
             )
         },
     }
@@ -490,7 +516,10 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         ("thresholds", "Thresholds", "thresholds" in made),
         ("speakers", "Speakers", bool(speakers)),
         ("calibration", "Calibration", "reliability" in made),
+        ("states", "States", bool(context["state_words"] or context["draw_words"] or "states" in made)),
+        ("noise", "Noise", "robustness" in made),
         ("training", "Training", "curves" in made),
+        ("spectrogram", "What the network reads", "spectrogram" in made),
         ("similarity", "Similarity of frames", "similarity" in made),
         ("run", "What was run", True),
         ("problems", "Problems in the data", True),

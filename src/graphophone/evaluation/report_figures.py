@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from graphophone.evaluation import figures as draw
+from graphophone.evaluation import figures_states as draw_states
 from graphophone.evaluation.metrics import reliability
 from graphophone.evaluation.page import plural, sentence
+from graphophone.evaluation.report_nodes import MAP_ITEMS, first_state_map
 from graphophone.evaluation.results import RunResults
 
 
@@ -253,23 +255,74 @@ def make_figures(results: RunResults) -> dict[str, dict[str, Any]]:
             f"over epochs.{best}",
             f"{many}{kept}",
         )
-    if "x" in results.sample and results.sample["x"].ndim == 2 and len(results.sample["x"]) > 1:
-        hop = float(results.sample["hop"]) if "hop" in results.sample else 0.0
-        item = str(results.sample["id"]) if "id" in results.sample else ""
-        label = f" ({results.sample['label']})" if "label" in results.sample else ""
-        noun = "clip" if results.measures.sounds else "utterance"
-        named = f" of the {noun} {item}{label}" if item else f" of one {noun}"
-        graph = str((results.info.get("graph") or {}).get("name") or "")
-        similar = (
-            " The graph connects each frame with those most similar to it: bright spots off the diagonal are frames "
-            "far apart that sound alike."
-            if graph in {"cycle_topk", "topk", "knn", "cosine_threshold"}
-            else ""
-        )
-        add(
-            "similarity",
-            draw.similarity_heat_map(results.sample["x"], hop=hop or None),
-            f"Heat map of the cosine similarity of all pairs of frames{named}.",
-            f"Cosine similarity of all pairs of frames{named}, after standardisation.{similar}",
-        )
+    if results.summary is not None:
+        _state_figure(results, add)
+    # Of an item that is one vector there is nothing to draw.
+    if not results.nodes and "x" in results.sample and results.sample["x"].ndim == 2 and len(results.sample["x"]) > 1:
+        (_spectrogram_figure if reads_spectrograms(results) else _similarity_figure)(results, add)
     return made
+
+
+def reads_spectrograms(results: RunResults) -> bool:
+    """Whether the model reads spectrograms, and makes its graph itself."""
+    return (results.recipe.get("task") or {}).get("name") in {"clip_classification", "clip_tagging"}
+
+
+def _state_figure(results: RunResults, add: Add) -> None:
+    found = first_state_map(results)
+    if found is None:
+        return
+    part = f"{len(found.points):,} of {found.total:,}" if found.total > MAP_ITEMS else f"the {found.total:,}"
+    add(
+        "states",
+        draw_states.state_map(found.points, found.labels, results.classes),
+        f"Map of the states of {part} test items of {found.training}, coloured by true class.",
+        f"States of {part} test items of {found.training}, by true class, in two dimensions by t-SNE (perplexity 30). "
+        "Each training has a space of its own, so this is the first one. Neighbours in the map are neighbours for the "
+        "network; sizes of groups and distances between them mean nothing.",
+    )
+
+
+def _sample_words(results: RunResults) -> str:
+    """Which item the sample is, as a clause."""
+    item = str(results.sample["id"]) if "id" in results.sample else ""
+    label = f" ({results.sample['label']})" if "label" in results.sample else ""
+    noun = "clip" if results.measures.sounds else "utterance"
+    return f" of the {noun} {item}{label}" if item else f" of one {noun}"
+
+
+def _spectrogram_figure(results: RunResults, add: Add) -> None:
+    x = results.sample["x"]
+    hop = float(results.sample["hop"]) if "hop" in results.sample else 0.0
+    named = _sample_words(results)
+    frames = int((results.recipe.get("features") or {}).get("frames") or 0)
+    fitted = ""
+    if frames > len(x):
+        fitted = f" The network reads {frames:,} frames: the other {frames - len(x):,} are padding."
+    elif 0 < frames < len(x):
+        fitted = f" The network reads {frames:,} of its {len(x):,} frames."
+    add(
+        "spectrogram",
+        draw_states.spectrogram(x, hop=hop or None),
+        f"Spectrogram{named}, {len(x):,} frames of {x.shape[1]} bands.",
+        f"Spectrogram{named}, a training item of median length, as the network reads it: {len(x):,} frames of "
+        f"{x.shape[1]} bands, standardised.{fitted}",
+    )
+
+
+def _similarity_figure(results: RunResults, add: Add) -> None:
+    hop = float(results.sample["hop"]) if "hop" in results.sample else 0.0
+    named = _sample_words(results)
+    graph = str((results.info.get("graph") or {}).get("name") or "")
+    similar = (
+        " The graph connects each frame with those most similar to it: bright spots off the diagonal are frames "
+        "far apart that sound alike."
+        if graph in {"cycle_topk", "topk", "knn", "cosine_threshold"}
+        else ""
+    )
+    add(
+        "similarity",
+        draw.similarity_heat_map(results.sample["x"], hop=hop or None),
+        f"Heat map of the cosine similarity of all pairs of frames{named}.",
+        f"Cosine similarity of all pairs of frames{named}, after standardisation.{similar}",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,7 +135,7 @@ class RunResults:
 
     @property
     def folds(self) -> list[str]:
-        """Names of the folds that the run is to have."""
+        """Names of the folds that the run is to have; where seeds differ in them, of those of the first seed."""
         return list(self.info.get("folds") or dict.fromkeys(job.fold for job in self.jobs))
 
     @property
@@ -142,10 +143,24 @@ class RunResults:
         """Seeds that the run is to have."""
         return list(self.info.get("seeds") or dict.fromkeys(job.seed for job in self.jobs))
 
+    @cached_property
+    def nodes(self) -> bool:
+        """Whether every item is a node, so that an item has one vector and no frames."""
+        tasks = {"subgraph_classification", "transductive_classification"}
+        return (self.recipe.get("task") or {}).get("name") in tasks
+
+    @cached_property
+    def turns(self) -> int:
+        """How many of the splits a seed does, where it is not all of them and seeds differ in them; else 0."""
+        return int((self.recipe.get("protocol") or {}).get("turns") or 0)
+
     @property
     def missing(self) -> list[tuple[str, int]]:
         """Pairs of fold and seed that have not finished."""
         have = {(job.fold, job.seed) for job in self.done}
+        if self.turns:  # each seed has folds of its own, of which only the number is known
+            done = Counter(seed for _, seed in have)
+            return [("a split", seed) for seed in self.seeds for _ in range(len(self.folds) - done[seed])]
         return [(fold, seed) for seed in self.seeds for fold in self.folds if (fold, seed) not in have]
 
     @property
@@ -176,6 +191,12 @@ class RunResults:
         """:func:`~graphophone.evaluation.metrics.summarize` of the scored seeds; None before anything finished."""
         table = self.predictions()
         return summarize(table, self.classes) if len(table) else None
+
+    @cached_property
+    def robustness(self) -> dict[str, Any] | None:
+        """Contents of ``robustness.json``; None where the run was not tested with noise."""
+        path = self.folder / "robustness.json"
+        return _read_json(path) if path.is_file() else None
 
     @cached_property
     def tags_of_first_seed(self) -> tuple[np.ndarray, np.ndarray]:
