@@ -75,8 +75,10 @@ class Functionals165(Extractor):
     openSMILE orders the MFCC as HTK does: ``mfcc[0]`` to ``mfcc[11]`` are the coefficients 1 to 12, and ``mfcc[12]`` is
     coefficient 0, the sum of the log bands. The names are kept as they are published.
 
-    F0 is 0 in unvoiced frames and counts there. Of digital silence openSMILE gives a voicing probability near 1 at an
-    F0 of 0. The values have very different scales: standardise them before distances are taken.
+    F0 is 0 in unvoiced frames and counts there. A frame of 25 ms holds too few periods of a low voice: the voicing of
+    pulse trains below some 125 Hz stays under the threshold of 0.55 that they need for an F0. In digital silence the
+    zero-crossing rate is 0.995, as openSMILE counts samples of 0 as crossings. The values have very different scales:
+    standardise them before distances are taken.
 
     Recordings are resampled to 16 kHz; less than one frame (400 samples) is padded with zeros.
 
