@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 
 from graphophone import cli, jobs, runs
+from graphophone.errors import GraphophoneError
+from graphophone.features import FeaturePipeline
 from graphophone.inference import Recognizer
+from graphophone.models import MODELS, SpectrogramClassifier
 from graphophone.recipes import RecipeError, load_recipe
 from graphophone.tasks.base import TrainingDivergedError
 
@@ -238,6 +241,67 @@ def test_features_that_a_network_cannot_read_are_refused_with_what_was_measured(
     with pytest.raises(RecipeError, match=r"features\.relative"):
         quietly(clip_recipe, tmp_path)
     assert not (tmp_path / "clips").exists()
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """Whoever computes a feature fails the test."""
+
+    def extract(*_, **__):
+        pytest.fail("features were extracted")
+
+    monkeypatch.setattr(FeaturePipeline, "extract", extract)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model.K=60"], "K=60 of P=4"),
+        (["--model.P=0", "--model.K=0"], "K=0 of P=0"),
+        (["--model.channels=[2,16]"], "multiple of 4"),
+        (["--model.dropout=2"], "'lhgnn' cannot be made with these options .*dropout.*2"),
+        (["--features.relative=true"], r"features\.relative"),
+        (["--features.metadata=[spontaneous]"], r"features\.metadata"),
+        (["--training.batch_size=1"], r"training\.batch_size is 1, but 'lhgnn'"),
+        (["--training.pretrained=none.safetensors"], "there is no such file"),
+        (["--task.learning_rate=0"], r"task\.learning_rate"),
+        (["--protocol.groups=1"], "groups"),
+        (["--model.name=vig", "--model.k=0"], "k=0"),
+        (["--model.name=ast", "--model.hidden_size=10", "--model.num_heads=3"], "divisible"),
+        (["--model.name=ast", "--features.frames=8"], "hold no patch"),
+        (["--model.name=cnn14", "--model.widths=[4,4,4,4,4,4]"], "at least 32"),
+        (["--model.name=cnn14", "--model.dropout=0.1", "--model.widths=[]"], "widths is empty"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_any_work(clip_recipe, tmp_path, no_work, words, message):
+    with pytest.raises(GraphophoneError, match=message):
+        quietly(load_recipe(clip_recipe, words), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_for_networks_of_graphs(tone_recipe, tmp_path, no_work):
+    for words, message in ((["--model.widths=[]"], "widths"), (["--graph.k=0"], "k")):
+        with pytest.raises(GraphophoneError, match=message):
+            quietly(load_recipe(tone_recipe, words), tmp_path)
+
+
+class Looking(SpectrogramClassifier):
+    """A network whose making reads a number, which weights without memory do not have."""
+
+    model_name = "looking"
+
+    def __init__(self, *, num_classes: int, num_mel_bins: int, frames: int, least: float = 0.0) -> None:
+        super().__init__()
+        if not float(torch.ones(()).item()) > least:
+            raise ValueError("least is too large")
+
+
+def test_networks_that_cannot_be_made_without_memory_are_made(clip_recipe, tmp_path, monkeypatch, no_work):
+    monkeypatch.setitem(MODELS._entries, "looking", Looking)
+    with pytest.raises(runs.RunError, match=r"'looking' cannot be made with these options \(least is too large\)"):
+        quietly(load_recipe(clip_recipe, ["--model.name=looking", "--model.least=2"]), tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="extracted"):  # it could be made
+        quietly(load_recipe(clip_recipe, ["--model.name=looking"]), tmp_path)
 
 
 def test_augmentations_of_logarithms_are_refused_for_decibels(clip_recipe, tmp_path):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from graphophone.corpora.base import Corpus
 from graphophone.features import FeaturePipeline, FeatureSet, Standardizer
 from graphophone.graphs import GraphBuilder, create_graph
+from graphophone.models import MODELS
 from graphophone.recipes import Recipe, RecipeError, without_name
 from graphophone.tasks.clips import SpectrogramClips, clip_loader
 from graphophone.tasks.data import AugmentedFrames, PlainFrames, UtteranceGraphs, graph_loader
@@ -56,10 +57,20 @@ class Input(ABC):
         self.prepared = prepared
         self.graph: GraphBuilder = create_graph(recipe.graph["name"], **without_name(recipe.graph))
 
-    @property
+    @classmethod
+    def check(cls, recipe: Recipe, pipeline: FeaturePipeline) -> None:
+        """Refuse features and settings that do not fit what the network reads, before anything is computed."""
+        del recipe, pipeline  # whatever gives numbers can be the nodes of a graph
+
+    @staticmethod
     @abstractmethod
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
+        """Arguments of the network that follow from the features, known before any is computed."""
+
+    @property
     def sizes(self) -> dict[str, int]:
-        """Arguments of the network that follow from the features."""
+        """`sizes_of` these features."""
+        return self.sizes_of(self.prepared.pipeline)
 
     @abstractmethod
     def frames(self, row: int) -> np.ndarray:
@@ -84,10 +95,10 @@ class Input(ABC):
 class GraphInput(Input):
     """Every frame is a node; the graph builder of the recipe gives the edges."""
 
-    @property
-    def sizes(self) -> dict[str, int]:
+    @staticmethod
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
         """The width of the node features."""
-        return {"in_channels": self.prepared.pipeline.dims}
+        return {"in_channels": pipeline.dims}
 
     @cached_property
     def _arrays(self) -> Sequence[np.ndarray]:
@@ -122,36 +133,46 @@ class SpectrogramInput(Input):
     """Every clip is a spectrogram of the same size; the network makes its graph itself.
 
     Raises:
-        RecipeError: If the recipe gives no number of frames (it names what was measured), columns that are no bands, or
-            an augmentation of natural logarithms for features that are others.
+        RecipeError: As `check`, or if the recipe gives no number of frames; it names what was measured.
     """
 
     def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
         super().__init__(recipe, prepared)
-        pipeline, lengths = prepared.pipeline, prepared.features.unpadded_lengths
-        name = recipe.model["name"]
+        self.check(recipe, prepared.pipeline)
+        name, lengths = recipe.model["name"], prepared.features.unpadded_lengths
+        if not prepared.pipeline.frames:
+            raise RecipeError(
+                f"features.frames is 0, but {name!r} reads spectrograms of one size: set it, such as to "
+                f"{int(lengths.max())}, the longest recording (the median has {int(np.median(lengths))} frames)"
+            )
+
+    @classmethod
+    def check(cls, recipe: Recipe, pipeline: FeaturePipeline) -> None:
+        """Columns must be bands, augmentations of natural logarithms have such, a batch suffice for its statistics.
+
+        Raises:
+            RecipeError: Naming the key.
+        """
+        name, augment = recipe.model["name"], recipe.augment
         if pipeline.dims != pipeline.extractor.dims or pipeline.hop is None:
             raise RecipeError(
                 f"{name!r} reads spectrograms: features.name must give frames, and features.relative and "
                 "features.metadata add columns that are no bands; leave them out"
             )
-        if not pipeline.frames:
-            raise RecipeError(
-                f"features.frames is 0, but {name!r} reads spectrograms of one size: set it, such as to "
-                f"{int(lengths.max())}, the longest recording (the median has {int(np.median(lengths))} frames)"
-            )
-        augment = recipe.augment
         if pipeline.extractor.name != "fbank" and (augment.gain or augment.mixes_power):
             raise RecipeError(
                 f"augment.gain and augment.mixup_domain 'power' change natural logarithms of energies, which 'fbank' "
                 f"gives and {pipeline.extractor.name!r} does not: set augment.gain to 0 and augment.mixup_domain to "
                 "waveform"
             )
+        if recipe.training.batch_size < 2 and getattr(MODELS.get(name), "batch_norm", False):
+            raise RecipeError(
+                f"training.batch_size is 1, but {name!r} normalises over the clips of a batch; set it to 2 or more"
+            )
 
-    @property
-    def sizes(self) -> dict[str, int]:
+    @staticmethod
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
         """Bands and frames of a spectrogram."""
-        pipeline = self.prepared.pipeline
         return {"num_mel_bins": pipeline.dims, "frames": pipeline.frames}
 
     def frames(self, row: int) -> np.ndarray:
@@ -177,6 +198,11 @@ class SpectrogramInput(Input):
         )
 
 
+def input_class(recipe: Recipe) -> type[Input]:
+    """What feeds networks that read what that of a recipe reads."""
+    return SpectrogramInput if recipe.reads == "spectrogram" else GraphInput
+
+
 def make_input(recipe: Recipe, prepared: Prepared) -> Input:
     """How the network of a recipe is fed."""
-    return SpectrogramInput(recipe, prepared) if recipe.reads == "spectrogram" else GraphInput(recipe, prepared)
+    return input_class(recipe)(recipe, prepared)

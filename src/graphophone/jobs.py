@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,10 +29,11 @@ from graphophone.errors import GraphophoneError
 from graphophone.evaluation.metrics import classification_metrics
 from graphophone.evaluation.protocols import Protocol, Split, create_protocol
 from graphophone.evaluation.tagging import tagging_metrics
-from graphophone.features import FeatureSet, Standardizer
+from graphophone.features import FeaturePipeline, FeatureSet, Standardizer
 from graphophone.files import write_csv, write_json
+from graphophone.graphs import create_graph
 from graphophone.inference.bundle import save_bundle
-from graphophone.inputs import Input, Prepared, make_input
+from graphophone.inputs import Input, Prepared, input_class, make_input
 from graphophone.models import PretrainedModel, create_model
 from graphophone.models.base import SpectrogramClassifier
 from graphophone.recipes import Recipe, without_name
@@ -83,14 +84,18 @@ def make_protocol(recipe: Recipe) -> Protocol:
     return create_protocol(recipe.protocol["name"], **without_name(recipe.protocol))
 
 
+def _create(recipe: Recipe, corpus: Corpus, sizes: Mapping[str, int]) -> PretrainedModel:
+    """The network of a recipe, with random weights."""
+    return create_model(recipe.model["name"], num_classes=len(corpus.classes), **sizes, **without_name(recipe.model))
+
+
 def make_model(recipe: Recipe, source: Input) -> tuple[PretrainedModel, dict[str, Any] | None]:
     """The network of a recipe, and what was read of the weights to start from (None: it starts from random ones)."""
-    model = create_model(
-        recipe.model["name"],
-        num_classes=len(source.prepared.corpus.classes),
-        **source.sizes,
-        **without_name(recipe.model),
-    )
+    return _with_weights(recipe, _create(recipe, source.prepared.corpus, source.sizes))
+
+
+def _with_weights(recipe: Recipe, model: PretrainedModel) -> tuple[PretrainedModel, dict[str, Any] | None]:
+    """A network with the weights that the recipe starts from, and what was read of them."""
     if not recipe.training.pretrained:
         return model, None
     from graphophone.models.weights import load_weights
@@ -120,6 +125,53 @@ def make_task(recipe: Recipe, model: PretrainedModel, corpus: Corpus, rows: np.n
         **without_name(recipe.task),
     )
     return cast("SupervisedTask", task)
+
+
+def check_options(recipe: Recipe, corpus: Corpus, pipeline: FeaturePipeline) -> None:
+    """Make every part of a recipe once, so that options that do not fit are refused before any feature is computed.
+
+    Raises:
+        GraphophoneError: As the parts do when a training makes them.
+    """
+    make_protocol(recipe)
+    create_graph(recipe.graph["name"], **without_name(recipe.graph))
+    source = input_class(recipe)
+    source.check(recipe, pipeline)
+    sizes = source.sizes_of(pipeline)
+    if 0 in sizes.values():  # a number of frames is missing, and the refusal names those that were measured
+        return
+    model = _trial(recipe, corpus, sizes)
+    if recipe.training.pretrained:
+        _with_weights(recipe, _create(recipe, corpus, sizes))
+    TASKS.create(
+        recipe.task["name"],
+        model=model,
+        num_classes=len(corpus.classes),
+        class_weights=None,
+        seed=0,
+        **without_name(recipe.task),
+    )
+
+
+def _trial(recipe: Recipe, corpus: Corpus, sizes: Mapping[str, int]) -> PretrainedModel:
+    """The network of a recipe, where possible without memory for its weights, which is quick for any size.
+
+    Raises:
+        RunError: If its class fails otherwise than by an error of this library.
+    """
+    try:
+        with torch.device("meta"):
+            return _create(recipe, corpus, sizes)
+    except GraphophoneError:
+        raise
+    except Exception:  # a network may look at numbers while it is made, which these weights do not have
+        try:
+            return _create(recipe, corpus, sizes)
+        except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise RunError(
+                f"model {recipe.model['name']!r} cannot be made with these options ({reason}); change those of model"
+            ) from error
 
 
 @contextmanager

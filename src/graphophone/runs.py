@@ -46,6 +46,7 @@ from graphophone.jobs import (
     HEADLINES,
     Job,
     RunError,
+    check_options,
     check_split,
     corpus_facts,
     make_model,
@@ -101,11 +102,13 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
     Items that cannot be read are left out and named in the corpus' ``problems``.
 
     Raises:
-        RunError: If nothing is left.
+        GraphophoneError: If nothing is left; before any work if an option of the recipe does not fit.
     """
     corpus = load_corpus(recipe.corpus)
     _check_kind(recipe, corpus)
+    _check_classes(corpus)
     pipeline = make_pipeline(recipe.features)
+    check_options(recipe, corpus, pipeline)
     if recipe.reads == "graph" and pipeline.decimate_mode == "pick" and (recipe.augment.tempo or recipe.augment.phase):
         raise RunError("augment.tempo and augment.phase average frames: they need features.decimate_mode 'mean'")
     played = [
@@ -142,11 +145,20 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
         detail = f"; the first problem: {first.item}: {first.reason}" if first else ""
         raise RunError(f"corpus {corpus.name!r} has no usable item{detail}")
     corpus = corpus.without([], versions[0].notes)
-    if len(corpus.classes) < 2:
+    _check_classes(corpus)  # some items may have been left out
+    return Prepared(corpus, pipeline, tuple(versions), speed or 0.0)
+
+
+def _check_classes(corpus: Corpus) -> None:
+    """Refuse a corpus of one class.
+
+    Raises:
+        RunError: Naming it.
+    """
+    if len(corpus.classes) == 1:
         raise RunError(
             f"corpus {corpus.name!r} has one class only ({corpus.classes[0]}): there is nothing to tell apart"
         )
-    return Prepared(corpus, pipeline, tuple(versions), speed or 0.0)
 
 
 def _check_kind(recipe: Recipe, corpus: Corpus) -> None:

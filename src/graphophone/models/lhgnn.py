@@ -170,7 +170,7 @@ class LHGNN(SpectrogramClassifier):
                     self.backbone.append(Downsample(channels[stage - 1], width))
                 self.closeness.append(PositionCloseness(rel_pos, width, window))
                 for _ in range(depth):
-                    ref = max(1, min(number // 4 + 1, _LARGEST_DILATION // P))
+                    ref = max(1, min(number // 4 + 1, _LARGEST_DILATION // max(1, P)))
                     block = LHGBlock(
                         width,
                         k=k,
