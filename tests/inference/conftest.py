@@ -13,9 +13,11 @@ import torch
 
 from graphophone.features import FeaturePipeline, Standardizer, create_extractor
 from graphophone.graphs import create_graph
+from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.inference import Bundle, Recognizer, load_bundle, save_bundle
 from graphophone.inference.bundle import Kind
 from graphophone.models import create_model
+from graphophone.models.attached import draw_references
 
 LABELS = ("neutral", "happy", "angry")
 RATE = 16000
@@ -81,6 +83,56 @@ def make_clip_parts(*, kind: Kind = "tagging", seed: int = 0) -> dict:
         "labels": TAGS,
         "kind": kind,
     }
+
+
+def make_recording_parts(*, draws: int = 3, how: str = "random", edges: int = 4, seed: int = 0, **options: Any) -> dict:
+    """What `save_bundle` takes: a small random SubgraphSSL beside graphs of 12 of 30 known recordings."""
+    pipeline = FeaturePipeline(create_extractor("logmel128"))
+    rows = np.concatenate([pipeline(make_voice(0.4, seed=i), RATE) for i in range(30)])
+    standardizer = Standardizer.fit([rows])
+    x, number = torch.from_numpy(standardizer(rows)), torch.arange(30)
+    torch.manual_seed(seed)
+    network = create_model(
+        "subgraph_ssl", in_channels=pipeline.dims, num_classes=len(LABELS), **{"hidden_channels": 16, **options}
+    )
+    # Random weights answer nearly the same to everything; larger ones tell recordings apart.
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(2)
+    sampler = SubgraphSampler(x, torch.where(number < 12, number % 3, -1), per_class=3, unlabelled=3)
+    references = draw_references(sampler, number % 3, draws=draws, seed=seed)
+    for graph in references:
+        graph.id = [f"person/{i}.wav" for i in graph.node.tolist()]
+    return {
+        "model": network.eval(),
+        "pipeline": pipeline,
+        "graph": create_graph("signed"),
+        "standardizer": standardizer,
+        "labels": LABELS,
+        "references": references,
+        "attachment": {"edges": edges, "how": how, "seed": 7},
+    }
+
+
+@pytest.fixture(scope="session")
+def recording_parts() -> Callable[..., dict]:
+    return make_recording_parts
+
+
+@pytest.fixture(scope="session")
+def recording_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_bundle(tmp_path_factory.mktemp("recordings") / "model", **make_recording_parts(), corpus="tones")
+
+
+@pytest.fixture(scope="session")
+def recording_bundle(recording_folder: Path) -> Bundle:
+    return load_bundle(recording_folder)
+
+
+@pytest.fixture
+def by_recordings(recording_bundle: Bundle) -> Recognizer:
+    return Recognizer(recording_bundle, workers=1)
 
 
 @pytest.fixture(scope="session")

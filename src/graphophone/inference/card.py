@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from graphophone.inference.references import distinct
+
 if TYPE_CHECKING:
     from graphophone.inference.bundle import Bundle
 
@@ -139,9 +141,10 @@ def model_card(
         _metadata(bundle.pipeline.metadata),
         _needs(bundle),
         "## Intended use",
-        intended_use or (_SOUND_USE if bundle.reads_spectrogram else _SPEECH_USE),
+        intended_use or (_SPEECH_USE if _is_speech(bundle) else _SOUND_USE),
         "## Data",
         _data(corpus),
+        _held(bundle),
         "## Evaluation",
         _protocol(protocol),
         _results(scores),
@@ -158,7 +161,12 @@ def model_card(
 def _kind_tags(bundle: Bundle) -> list[str]:
     if bundle.kind == "tagging":
         return ["audio-tagging"]
-    return [] if bundle.reads_spectrogram else ["speech-emotion-recognition"]
+    return ["speech-emotion-recognition"] if _is_speech(bundle) else []
+
+
+def _is_speech(bundle: Bundle) -> bool:
+    """Whether it was made for speech: every model of frames, and one of recordings if they have a language."""
+    return bool(bundle.corpus.get("languages")) if bundle.reads_nodes else not bundle.reads_spectrogram
 
 
 def _limits(bundle: Bundle) -> tuple[str, ...]:
@@ -166,7 +174,7 @@ def _limits(bundle: Bundle) -> tuple[str, ...]:
     if bundle.kind == "tagging":
         limits: tuple[str, ...] = _TAGGING_LIMITS
     else:
-        limits = _SOUND_LIMITS if bundle.reads_spectrogram else _SPEECH_LIMITS
+        limits = _SPEECH_LIMITS if _is_speech(bundle) else _SOUND_LIMITS
     if bundle.clip_seconds is None:
         return limits
     return (
@@ -185,16 +193,51 @@ def _what(bundle: Bundle, parameters: int) -> str:
         begin = f"Audio-tagging model of the graphophone library. It gives each of {len(labels)} tags ({named}) a"
         begin += " probability of its own"
     else:
-        kind = "Audio-classification" if bundle.reads_spectrogram else "Speech-emotion"
+        kind = "Speech-emotion" if _is_speech(bundle) else "Audio-classification"
         begin = f"{kind} model of the graphophone library. It hears {_series(bundle.labels)}"
     if bundle.reads_spectrogram:
         return (
             f"{begin}: a network {network} on spectrograms of {bundle.pipeline.frames} frames "
             f"({bundle.clip_seconds:.1f} s) of {front}."
         )
+    if bundle.reads_nodes:
+        begin += f": a graph neural network {network} whose nodes are recordings, each with {front}."
+        return f"{begin} {_attached(bundle)}"
     return (
         f"{begin}: a graph neural network {network} over a graph of `{bundle.graph.config['name']}` edges between "
         f"frames of {front}."
+    )
+
+
+def _attached(bundle: Bundle) -> str:
+    """How a model whose nodes are recordings answers."""
+    graphs, edges = len(bundle.references), bundle.attachment["edges"]
+    sizes = [len(graph.x) for graph in bundle.references]
+    nodes = str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
+    true = sum(int((graph.y >= 0).sum()) for graph in bundle.references) / sum(sizes)
+    known = f"{nodes} known recordings ({100 * true:.0f} % of them with a true label, the others with a predicted one)"
+    if bundle.attachment["how"] == "nearest":
+        chosen = f"the {edges} that are nearest"
+    else:
+        chosen = f"{edges} drawn by lot, the same ones whenever its features are the same"
+    text = f"A recording is attached to a copy of its own of a graph of {known}: to {chosen}."
+    if graphs > 1:
+        text += (
+            f" Its answer is the mean over {graphs} such graphs; the column `spread` of the answers is the standard "
+            "deviation of the confidence over them."
+        )
+    return f"{text} Other recordings that are asked for change nothing."
+
+
+def _held(bundle: Bundle) -> str:
+    """What a model folder holds of the recordings it was trained on, and how large it is."""
+    if not bundle.references:
+        return ""
+    recordings, true = distinct(bundle.references)
+    size = "" if bundle.size is None else f" All that an answer needs takes {bundle.size / 1e6:.2f} MB."
+    return (
+        f"This folder holds the features (not the sound) of {recordings} training recordings, {true} of them with a "
+        f"true label. Whoever may not pass these on may not pass on the folder.{size}"
     )
 
 

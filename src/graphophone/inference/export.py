@@ -1,4 +1,4 @@
-"""A spectrogram model as an ONNX file, checked against PyTorch, with a description of what goes in and comes out."""
+"""A model as an ONNX file, checked against PyTorch, with a description of what goes in and comes out."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from graphophone import __version__
 from graphophone.errors import GraphophoneError, MissingDependencyError
 from graphophone.features.torch_fbank import TorchFbank
 from graphophone.inference.bundle import Bundle, load_bundle
+from graphophone.inference.export_recordings import FromVectors, answers, obstacle
 
 Input = Literal["features", "wave"]
 """What the exported model reads: the rows of the feature pipeline, or sound."""
@@ -137,29 +138,32 @@ def export_onnx(
     input: Input = "features",
     opset: int = OLDEST_OPSET,
 ) -> Exported:
-    """Write a spectrogram model as one ONNX file, and a JSON file of the same name that describes it.
+    """Write a model as one ONNX file, and a JSON file of the same name that describes it.
 
-    The file holds the weights, the standardisation and, with `input="wave"`, the front end. The batch, and the
-    number of samples, may have any size. It gives `logits` and `probabilities` `[batch, classes]`. Before it takes
-    its place it is run by ONNX Runtime on noise and on sound, one clip and three at once, and its logits must be the
-    model's up to `TOLERANCE`. Clips that the model itself answers otherwise as soon as they are changed by a millionth
-    (a choice between nearly equal neighbours) are left out. A model for which that is more than half of them, as it is
-    for a large one with random weights, must agree within `LOOSE` on half of them.
+    Models that read spectrograms can be written, and those whose nodes are recordings if these are attached to their
+    nearest known ones. The file holds the weights, the standardisation and, with `input="wave"`, the front end. The
+    batch, and the number of samples, may have any size. It gives `logits` and `probabilities` `[batch, classes]`.
+    Before it takes its place it is run by ONNX Runtime on noise and on sound, one clip and three at once, and its
+    logits must be the model's up to `TOLERANCE`. Clips that the model itself answers otherwise as soon as they are
+    changed by a millionth (a choice between nearly equal neighbours) are left out. A model for which that is more
+    than half of them, as it is for a large one with random weights, must agree within `LOOSE` on half of them.
 
     Args:
         source: A loaded model folder, or where one is (see `load_bundle`).
         path: The file to write, `*.onnx`; replaced if it is there.
-        input: `"features"`: `[batch, frames, mels]` as the feature pipeline gives them, before standardisation;
-            the description says how they are computed. `"wave"`: `[batch, samples]` in [-1, 1] at the rate of the
-            features; for `fbank` features without decimation, relative or metadata columns.
+        input: `"features"`: `[batch, frames, mels]`, or for a model of recordings `[batch, dims]`, as the feature
+            pipeline gives them, before standardisation; the description says how they are computed. `"wave"`:
+            `[batch, samples]` in [-1, 1] at the rate of the features; for `fbank` features without decimation,
+            relative or metadata columns.
         opset: Version of ONNX's operators, 18 or newer.
 
     Returns:
         What was written.
 
     Raises:
-        ExportError: If the model reads graphs, the front end cannot be part of the file, the opset or the path
-            cannot be used, or the file answers otherwise than the model; then nothing is left behind.
+        ExportError: If the model reads graphs that the file cannot hold, the front end cannot be part of the file,
+            the opset or the path cannot be used, or the file answers otherwise than the model; then nothing is left
+            behind.
         MissingDependencyError: If onnx, onnxscript or onnxruntime is not installed.
         ModelFolderError: If there is no usable model.
     """
@@ -172,17 +176,20 @@ def export_onnx(
     _check_model(bundle, input)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module: nn.Module = (FromWave(bundle) if input == "wave" else FromFeatures(bundle)).eval()
+        of_features = FromVectors if bundle.reads_nodes else FromFeatures
+        module: nn.Module = (FromWave(bundle) if input == "wave" else of_features(bundle)).eval()
         inputs = list(_inputs(bundle, input))
         # Before the trace: tables that a network makes on first use are then constants of it.
         with torch.no_grad():
-            expected = [[output.numpy() for output in module(tensor)] for tensor in inputs]
+            if bundle.reads_nodes:
+                expected = [answers(bundle, tensor) for tensor in inputs]
+            else:
+                expected = [[output.numpy() for output in module(tensor)] for tensor in inputs]
         with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as temporary:
             part = Path(temporary) / path.name
             description = _describe(bundle, input, opset)
             _write(module, inputs[-1], part, opset, input, {"graphophone": json.dumps(description)})
-            answers = _run(part, input, inputs)
-            difference, undecided = _compare(module, inputs, expected, answers)
+            difference, undecided = _compare(module, inputs, expected, _run(part, input, inputs))
             description["verified"] = {
                 "batches": list(_BATCHES),
                 "clips": 2 * sum(_BATCHES),
@@ -226,11 +233,14 @@ def _check_request(path: Path, input: str) -> None:
 
 
 def _check_model(bundle: Bundle, input: Input) -> None:
-    """That the network reads spectrograms and, for sound, that the front end can be computed in the file."""
-    if not bundle.reads_spectrogram:
+    """That the file can hold the network and, for sound, the front end."""
+    found_obstacle = obstacle(bundle) if bundle.reads_nodes else None
+    if found_obstacle is not None:
+        raise ExportError(f"{bundle.model_name}: cannot be exported: {found_obstacle}")
+    if not bundle.reads_spectrogram and not bundle.reads_nodes:
         raise ExportError(
             f"{bundle.model_name}: reads a graph that is built outside of the network ({bundle.graph.config['name']}) "
-            "and cannot be exported; networks that read spectrograms can"
+            "and cannot be exported; networks that read spectrograms can, and those whose nodes are recordings"
         )
     if input == "features":
         return
@@ -259,10 +269,12 @@ def _inputs(bundle: Bundle, input: Input) -> Iterator[Tensor]:
             yield torch.from_numpy(0.1 * rng.standard_normal(sounds.shape, dtype=np.float32))
             yield torch.from_numpy(sounds)
             continue
-        shape = (count, bundle.pipeline.frames, bundle.pipeline.dims)
-        noise = bundle.standardizer.mean + bundle.standardizer.std * rng.standard_normal(shape)
+        heard = np.stack([bundle.pipeline(sound, rate) for sound in sounds]).astype(np.float32)
+        if bundle.reads_nodes:
+            heard = heard[:, 0]
+        noise = bundle.standardizer.mean + bundle.standardizer.std * rng.standard_normal(heard.shape)
         yield torch.from_numpy(noise.astype(np.float32))
-        yield torch.from_numpy(np.stack([bundle.pipeline(sound, rate) for sound in sounds]).astype(np.float32))
+        yield torch.from_numpy(heard)
 
 
 def _sound(samples: int, rate: int, rng: np.random.Generator) -> np.ndarray:
@@ -395,7 +407,9 @@ def _shortest(module: nn.Module) -> int:
 def _describe(bundle: Bundle, input: Input, opset: int) -> dict[str, Any]:
     """What somebody needs to know who has nothing but the ONNX file."""
     pipeline, standardizer = bundle.pipeline, bundle.standardizer
-    clips = f"the first {pipeline.frames} rows; clips with fewer get rows of {pipeline.pad_value:g} at their end"
+    clips = "one row per recording"
+    if not bundle.reads_nodes:
+        clips = f"the first {pipeline.frames} rows; clips with fewer get rows of {pipeline.pad_value:g} at their end"
     if input == "wave":
         shape: list[str | int] = ["batch", "samples"]
         meaning = (
@@ -403,9 +417,12 @@ def _describe(bundle: Bundle, input: Input, opset: int) -> dict[str, Any]:
             f"the first {bundle.clip_seconds:.2f} s are heard"
         )
     else:
-        shape = ["batch", pipeline.frames, pipeline.dims]
+        shape = ["batch", pipeline.dims] if bundle.reads_nodes else ["batch", pipeline.frames, pipeline.dims]
         meaning = f"features of the front end, not standardised: {clips}"
     tagging = bundle.kind == "tagging"
+    logits = {"meaning": "logarithms of the probabilities"} if bundle.reads_nodes else {}
+    softmax = "mean of the softmax over the reference graphs" if bundle.reads_nodes else "softmax of the logits"
+    attached = {"references": {"graphs": len(bundle.references), **bundle.attachment}} if bundle.reads_nodes else {}
     return {
         "format": 1,
         "model": bundle.model_name,
@@ -413,14 +430,15 @@ def _describe(bundle: Bundle, input: Input, opset: int) -> dict[str, Any]:
         "labels": list(bundle.labels),
         "input": {"name": input, "type": "float32", "shape": shape, "meaning": meaning, "rate": pipeline.rate},
         "outputs": [
-            {"name": "logits", "type": "float32", "shape": ["batch", len(bundle.labels)]},
+            {"name": "logits", "type": "float32", "shape": ["batch", len(bundle.labels)], **logits},
             {
                 "name": "probabilities",
                 "type": "float32",
                 "shape": ["batch", len(bundle.labels)],
-                "meaning": "sigmoid of the logits, one per tag" if tagging else "softmax of the logits",
+                "meaning": "sigmoid of the logits, one per tag" if tagging else softmax,
             },
         ],
+        **attached,
         "front_end": {
             "in_the_file": input == "wave",
             **pipeline.to_dict(),
