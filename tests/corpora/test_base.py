@@ -376,6 +376,7 @@ def test_leaving_out_items_says_why() -> None:
 def test_the_summary_counts_and_is_jsonable() -> None:
     summary = json.loads(json.dumps(example().summary()))
     assert summary["items"] == 4
+    assert summary["unlabelled"] == 0
     assert summary["classes"] == {"x": 3, "y": 1}
     assert summary["speakers"] == 2
     assert summary["dialogues"] == 2
@@ -433,3 +434,74 @@ def test_the_folder_of_a_corpus_must_be_one(tmp_path: Path, monkeypatch: pytest.
         corpus_folder(tmp_path / "file", "x")
     with pytest.raises(CorpusError, match="does not exist; give its folder as root"):
         corpus_folder(tmp_path / "gone", "x")
+
+
+# ------------------------------------------------------------------------------------------- items without label
+
+
+def test_items_without_label_are_kept_where_that_is_asked_for() -> None:
+    frame = {
+        "id": ["a", "b", "c", "d", "e"],
+        "label": ["y", None, "x", " ", "z"],
+        "fold": [0, 1, 1, None, 2],
+        "split": ["train", "test", "dev", "", "test"],
+        "speaker": list("ppqqr"),
+    }
+    found = corpus(frame, classes="x,y", unlabelled=True)
+    assert found.table["id"].tolist() == ["a", "b", "c", "d"]
+    assert found.table["label"].tolist() == ["y", "", "x", ""]
+    assert found.targets.tolist() == [1, -1, 0, -1]
+    assert found.targets.dtype == np.int64
+    assert found.labelled.tolist() == [True, False, True, False]
+    assert found.memberships.toarray().tolist() == [[0, 1], [0, 0], [1, 0], [0, 0]]
+    assert found.class_counts().tolist() == [1, 1]
+    assert found.table["split"].tolist() == ["train", "test", "validation", ""]
+    assert str(found.table["fold"].dtype) == "Int64"
+    assert repr(found) == "Corpus('mine', 4 items, 2 classes, 2 speakers, 2 items without label)"
+    assert only_problem(found).reason.startswith("unknown label 'z'")
+    summary = json.loads(json.dumps(found.summary()))
+    assert summary["items"] == 4
+    assert summary["unlabelled"] == 2
+    assert summary["classes"] == {"x": 1, "y": 1}
+    assert summary["folds"] == {"0": 1, "1": 2}
+    assert summary["splits"] == {"test": 1, "train": 1, "validation": 1}
+    known = found.select(found.labelled)
+    assert known.labelled.all()
+    assert known.targets.tolist() == [1, 0]
+    again = corpus(found.table, classes=found.classes, unlabelled=True)
+    pd.testing.assert_frame_equal(again.table, found.table)
+    assert corpus(frame).classes == ("x", "y", "z")
+    assert [p.item for p in corpus(frame).problems] == ["b", "d"]
+
+
+def test_an_item_with_a_label_still_needs_its_fold_and_split() -> None:
+    frame = {"id": list("abcd"), "label": ["x", "y", "x", ""], "fold": [0, None, 1, 2], "split": ["train"] * 4}
+    assert only_problem(corpus(frame, unlabelled=True)).reason == "no fold"
+    frame = frame | {"fold": [0, 1, 2, "?"]}
+    assert only_problem(corpus(frame, unlabelled=True)).reason == "fold '?' is not a whole number"
+    frame = frame | {"fold": [0, 1, 2, 3], "split": ["train", "", "test", "other"]}
+    reasons = [p.reason for p in corpus(frame, unlabelled=True).problems]
+    assert reasons == [f"{what}; use train, validation or test" for what in ("no split", "unknown split 'other'")]
+    complete = corpus(frame | {"split": ["train"] * 4}, unlabelled=True)
+    assert complete.table["fold"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "text"),
+    [
+        ({"id": ["a", "b"], "label": ["", None]}, {"unlabelled": True}, "no row has a label"),
+        ({"id": ["a"], "label": [""]}, {"unlabelled": True, "classes": "x,y"}, "no row has a label"),
+        ({"id": ["a"], "labels": ["x;y"]}, {"unlabelled": True}, "one label, not several; leave unlabelled=true out"),
+        ({"id": ["a"], "label": ["x"]}, {"classes": "x,,y"}, "a class has no name"),
+    ],
+)
+def test_what_items_without_label_cannot_be(frame: dict[str, list[Any]], options: dict[str, Any], text: str) -> None:
+    with pytest.raises(CorpusError, match=text) as error:
+        corpus(frame, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_of_several_labels_none_is_a_label_too() -> None:
+    found = corpus({"id": ["a", "b"], "labels": ["x", ""]}, negatives=True)
+    assert found.labelled.tolist() == [True, True]
+    assert found.summary()["unlabelled"] == 0

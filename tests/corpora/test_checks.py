@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -363,3 +365,38 @@ def test_many_parts_are_listed_without_their_classes(tmp_path: Path, make_sound:
     assert ["x", "0", "6"] in lines
     assert ["fold", "items"] in lines
     assert ["11", "1"] in lines
+
+
+def test_items_without_label_are_counted_apart(tmp_path: Path, make_sound: MakeSound) -> None:
+    names = [f"{n}.wav" for n in range(6)]
+    for name in names:
+        make_sound(tmp_path / name)
+    shutil.copy(tmp_path / "0.wav", tmp_path / "5.wav")
+    frame = pd.DataFrame(
+        {
+            "audio": names,
+            "label": ["x", "y", "x", "y", "", ""],
+            "speaker": ["p", "p", "q", "q", "r", "p"],
+            "split": ["train", "train", "test", "test", "test", ""],
+            "fold": [0, 0, 1, 1, 1, None],
+        }
+    )
+    found = Corpus.from_table(frame, name="few", root=tmp_path, unlabelled=True)
+    report = check(found)
+    assert report.notes == (
+        "2 of 6 items have no label: models whose nodes are recordings learn from them too, others cannot be trained "
+        "on this corpus before unlabelled=true is left out",
+    ), "no gap of speaker r, of whom nobody knows, and p is in one split only"
+    assert report.gaps == {}
+    assert [problem.reason for problem in report.warnings] == [
+        "the same sound as '0' (row 0); label x there, none here; split train there, none here; fold 0 there, none here"
+    ]
+    shown = text(report)
+    assert "6 items, 2 of them without label, 2 classes, 3 speakers" in shown
+    assert re.search(r"\(no label\) +2 +33.3 +0.0 +2", shown)
+    assert re.search(r"split +test +train *\n *items +3 +2", shown)
+    assert json.loads(json.dumps(report.to_dict()))["unlabelled"] == 2
+    lone = check(Corpus.from_table(frame[:5], name="few", root=tmp_path, unlabelled=True), decode=False)
+    assert "5 items, 1 of them without label" in text(lone)
+    alike = text(check(found.select(found.labelled)))
+    assert "no label" not in alike

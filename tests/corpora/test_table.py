@@ -211,3 +211,13 @@ def test_an_item_without_labels_is_one_of_none_only_if_that_is_said(tmp_path: Pa
     empty = tags(tmp_path, "a.wav,,train")
     with pytest.raises(CorpusError, match="no row has a label"):
         load(empty, negatives=True)
+
+
+def test_rows_without_label_are_kept_where_that_is_asked_for(folder: Path) -> None:
+    table = write(folder, "audio,emotion,fold\na.wav,sad,1\nb.wav,,\nc.wav,happy,2\n")
+    found = corpora.load("table", table, label="emotion", unlabelled=True)
+    assert found.table["label"].tolist() == ["sad", "", "happy"]
+    assert found.targets.tolist() == [1, -1, 0]
+    assert found.table["row"].tolist() == [2, 3, 4]
+    assert not found.problems
+    assert [str(problem) for problem in load(table, label="emotion").problems] == ["row 3, b: no label"]

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from graphophone import audio
 from graphophone.corpora.base import Corpus, Problem
@@ -100,7 +101,10 @@ class CheckReport:
 
         console = console or Console()
         corpus, table = self.corpus, self.corpus.table
-        facts = [_number(len(corpus), "item"), _number(len(corpus.classes), "class", "classes")]
+        facts = [_number(len(corpus), "item")]
+        if without := _without_label(corpus):
+            facts.append(f"{without:,} of them without label")
+        facts.append(_number(len(corpus.classes), "class", "classes"))
         if corpus.speakers is not None:
             facts.append(_number(len(set(corpus.speakers)), "speaker"))
         if corpus.hours is not None:
@@ -367,16 +371,29 @@ def _duplicate_problems(corpus: Corpus, groups: Iterable[list[int]], rows: Seque
         for other in others:
             reason = f"the same sound as {table['id'].iloc[first]!r}{at}"
             for column in ("label", "labels", "speaker", "split", "fold", "session"):
-                if column in table and (there := table[column].iloc[first]) != (here := table[column].iloc[other]):
-                    reason += f"; {column} {there} there, {here} here"
+                if column in table:
+                    there, here = (_cell(table[column].iloc[row]) for row in (first, other))
+                    if there != here:
+                        reason += f"; {column} {there} there, {here} here"
             problems.append(Problem(table["id"].iloc[other], rows[other], reason, "warning"))
     return problems
+
+
+def _cell(value: object) -> str:
+    """A cell in words; an item without label may lack its value."""
+    return "none" if value is pd.NA or value == "" else str(value)
+
+
+def _without_label(corpus: Corpus) -> int:
+    """Items without label."""
+    return len(corpus) - int(corpus.labelled.sum())
 
 
 def _gaps(corpus: Corpus) -> dict[str, tuple[str, ...]]:
     """Speaker to the classes without a recording by that speaker; speakers who have all are left out."""
     if corpus.speakers is None:
         return {}
+    corpus = corpus.select(corpus.labelled)  # what items without label are of, nobody knows
     members = corpus.memberships
     has = {
         str(speaker): members[rows].sum(axis=0) > 0
@@ -397,17 +414,22 @@ def _notes(corpus: Corpus) -> tuple[str, ...]:
     for label, count in zip(corpus.classes, counts.tolist(), strict=True):
         if count < 2:
             notes.append(f"class {label!r} has {'one item' if count else 'no item'}")
+    if without := _without_label(corpus):
+        notes.append(
+            f"{without:,} of {len(corpus):,} items have no label: models whose nodes are recordings learn from them "
+            "too, others cannot be trained on this corpus before unlabelled=true is left out"
+        )
     if corpus.speakers is not None:
         lacking = len(_gaps(corpus))
         if lacking:
-            everyone = table["speaker"].nunique()
+            everyone = table.loc[corpus.labelled, "speaker"].nunique()
             notes.append(f"of {lacking} of the {_number(everyone, 'speaker')} at least one class is not recorded")
     elif "source" not in table and not corpus.multi_label:  # clips of recordings and tags are not about voices
         notes.append("no column `speaker`: results will not tell how well unknown voices are recognised")
     for whole in ("speaker", "source"):
         for column in ("split", "fold", "session"):
             if whole in table and column in table:
-                several = table.groupby(whole)[column].nunique()
+                several = table[column].replace("", None).groupby(table[whole]).nunique()
                 shared = several[several > 1].index.tolist()
                 if shared:
                     names = ", ".join(map(str, shared[:5])) + (", ..." if len(shared) > 5 else "")
@@ -463,13 +485,26 @@ def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
             f"{corpus.table['speaker'].iloc[chosen].nunique():,}" if corpus.speakers is not None else "",
             *(f"{of_part[index]:,}" for of_part in counts.values()),
         )
+    if _without_label(corpus):
+        unknown = ~corpus.labelled
+        table.add_row(
+            "(no label)",
+            f"{unknown.sum():,}",
+            f"{100 * unknown.mean():.1f}",
+            f"{durations[unknown].sum() / 60:.1f}" if len(durations) else "",
+            f"{corpus.table['speaker'][unknown].nunique():,}" if corpus.speakers is not None else "",
+            *(f"{(unknown & chosen).sum():,}" for chosen in parts.values()),
+        )
     return table
 
 
 def _parts(corpus: Corpus, column: str) -> dict[str, np.ndarray]:
-    """Mask of the items of each split, fold or session."""
-    values = corpus.table[column]
-    return {str(value): (values == value).to_numpy() for value in sorted(values.unique().tolist())}
+    """Mask of the items of each split, fold or session; those without label that are in none are in none."""
+    values = corpus.table[column].replace("", None)
+    return {
+        str(value): np.asarray((values == value).fillna(False), dtype=bool)
+        for value in sorted(values.dropna().unique().tolist())
+    }
 
 
 def _part_table(corpus: Corpus, column: str) -> Table:
