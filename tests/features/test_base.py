@@ -39,6 +39,10 @@ class Peak(Extractor):
         return result
 
 
+#: `vggish` has tests of its own: it wants weights that do not come with the package.
+READY = [name for name in list_extractors() if name != "vggish"]
+
+
 def test_lists_the_built_in_extractors() -> None:
     assert list_extractors() == [
         "compare",
@@ -48,11 +52,12 @@ def test_lists_the_built_in_extractors() -> None:
         "is10",
         "logmel128",
         "panns_logmel",
+        "vggish",
     ]
     assert list_extractors("e*") == ["egemaps"]
 
 
-@pytest.mark.parametrize("name", list_extractors())
+@pytest.mark.parametrize("name", READY)
 def test_contract_of_every_extractor(name: str, signal: np.ndarray) -> None:
     extractor = create_extractor(name)
     assert extractor.name == name
@@ -70,7 +75,7 @@ def test_contract_of_every_extractor(name: str, signal: np.ndarray) -> None:
     np.testing.assert_array_equal(copy(signal, 16000), features)
 
 
-@pytest.mark.parametrize("name", list_extractors())
+@pytest.mark.parametrize("name", READY)
 def test_short_and_silent_signals_give_finite_features(name: str) -> None:
     extractor = create_extractor(name)
     for samples in (1, 400, 959, 1119, 1120):

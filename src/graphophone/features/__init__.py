@@ -1,8 +1,8 @@
 """From a signal to numbers: extractors, the pipeline a model carries, the cache, standardisation.
 
 >>> from graphophone import features
->>> features.list_extractors()
-['compare', 'egemaps', 'fbank', 'is10']
+>>> features.list_extractors('*165')
+['functionals165']
 
 An extractor turns one signal into `[frames, dims]` (or, for utterance statistics, `[dims]`); a
 :class:`FeaturePipeline` adds decimation and metadata columns and runs over whole corpora, in parallel and

@@ -173,6 +173,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
         "functionals165": "graphophone.features.functionals165:Functionals165",
         "logmel128": "graphophone.features.logmel128:Logmel128",
         "panns_logmel": "graphophone.features.panns:PannsLogmel",
+        "vggish": "graphophone.features.vggish:Vggish",
     },
 )
 

@@ -75,7 +75,7 @@ class Logmel128(Extractor):
     What is published for embeddings does not hold for it.
 
     Recordings are resampled to 16 kHz; less than one frame (400 samples) is padded with zeros. Deviations are over the
-    population. Cost: about 1/2000 of real time on one core.
+    population. Cost: about 1/500 of real time on one core.
 
     Shapes:
         - **signal:** `[samples]`
