@@ -150,6 +150,40 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = _command(
         commands,
+        "robustness",
+        run_robustness,
+        "test a run on noisy copies of its test recordings; of several runs, side by side",
+        "  graphophone robustness runs/glnn-ravdess\n"
+        "  graphophone robustness runs/glnn-ravdess runs/lhgnn-ravdess --output noise.csv\n"
+        "  graphophone robustness runs/glnn-ravdess --noise pink --noise-file factory.wav cockpit.wav --snr 15 5 -5\n"
+        "  graphophone robustness runs/lhgnn-esc50 --talkers speech/    babble for a corpus without speakers\n\n"
+        "Noise is added before features are computed, to test recordings only. The same command again goes on where\n"
+        "an earlier one was stopped.\n\n" + EXIT_CODES,
+    )
+    sub.add_argument("folders", type=Path, nargs="+", help="run folders")
+    sub.add_argument(
+        "--noise",
+        nargs="*",
+        choices=("white", "pink", "babble"),
+        default=["white", "pink", "babble"],
+        help="noises that need no recording (white pink babble); none after the word for none",
+    )
+    sub.add_argument(
+        "--noise-file", nargs="+", default=[], metavar="FILE", help="recordings of noise, named by the file"
+    )
+    sub.add_argument("--talkers", nargs="+", default=[], metavar="PATH", help="recordings of speech to make babble of")
+    sub.add_argument(
+        "--snr", type=float, nargs="+", default=[20.0, 10.0, 5.0, 0.0], help="signal-to-noise ratios in dB (20 10 5 0)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="another number draws other noise (0)")
+    sub.add_argument("--root", "--corpus.root", dest="root", help="where the corpus is now, if it has moved")
+    sub.add_argument("--output", type=Path, help="CSV file for the drops of all runs; the figure is written beside it")
+    sub.add_argument("--workers", type=int, help="processes that compute features; all cores by default")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    sub.add_argument("--quiet", action="store_true", help="no progress")
+
+    sub = _command(
+        commands,
         "predict",
         run_predict,
         "say what is heard in files, or in all files of folders: a class, or tags",
@@ -459,6 +493,51 @@ def run_compare(options: argparse.Namespace) -> int:
     return OK
 
 
+def run_robustness(options: argparse.Namespace) -> int:
+    """``graphophone robustness``."""
+    from graphophone.evaluation.noise_comparison import compare_drops
+    from graphophone.evaluation.noise_section import noise_section
+    from graphophone.evaluation.results import RunResults
+    from graphophone.robustness import robustness
+
+    problems: dict[tuple[str, str], Any] = {}
+    for folder in options.folders:
+        if len(options.folders) > 1 and not options.quiet:
+            err.rule(str(folder))
+        found = robustness(
+            folder,
+            noises=options.noise,
+            noise_files=options.noise_file,
+            talkers=options.talkers,
+            snrs=options.snr,
+            seed=options.seed,
+            root=options.root,
+            workers=options.workers,
+            device=options.device,
+            progress=not options.quiet,
+            console=err,
+        )
+        problems |= {(problem.item, problem.reason): problem for problem in found.problems}
+    if len(options.folders) == 1:
+        section = noise_section(RunResults.read(options.folders[0]))
+        assert section is not None  # noqa: S101 - it was written above
+        out.print(section["caption"], highlight=False, soft_wrap=True)
+        _show_cells(["noise", *section["columns"]], [[row["name"], *row["cells"]] for row in section["rows"]])
+        for line in (section["words"], *section["notes"]):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.print(f"table and figure: {options.folders[0] / 'robustness.csv'}, figures/robustness.png", soft_wrap=True)
+    comparison = compare_drops(options.folders)
+    if len(options.folders) > 1:
+        out.print(comparison.title, highlight=False)
+        _show_cells(comparison.columns, comparison.rows)
+        for line in comparison.notes:
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if options.output:
+        table, figure = comparison.save(options.output)
+        out.print(f"drops: {table}, figure: {figure}", soft_wrap=True)
+    return _show_problems(list(problems.values()))
+
+
 def _write_answers(answers: pd.DataFrame, options: argparse.Namespace) -> None:
     """As the options of ``predict`` and ``timeline`` say."""
     from graphophone.inference.output import write_answers
@@ -736,6 +815,16 @@ def _show_frame(frame: pd.DataFrame) -> None:
         table.add_column(str(name), justify="right" if frame[name].dtype.kind in "fi" else "left", overflow="fold")
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{value:.3f}" if isinstance(value, float) else str(value) for value in row))
+    out.print(table)
+
+
+def _show_cells(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table whose first column holds names and whose others hold numbers."""
+    table = Table(box=None)
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     out.print(table)
 
 

@@ -1,0 +1,138 @@
+"""Which noises are added to which recordings of a corpus."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from graphophone.corpora.base import Corpus
+from graphophone.errors import GraphophoneError
+from graphophone.features.noises import Noise, Pink, Recorded, Recording, White
+from graphophone.talkers import TalkerError, corpus_talkers, given_talkers
+
+NOISES = ("white", "pink", "babble")
+"""Noises that need no recording of noise."""
+
+SNRS = (20.0, 10.0, 5.0, 0.0)
+"""Signal-to-noise ratios in dB."""
+
+HEADLINE = 10.0
+"""The ratio in dB that tables over several runs show (of those asked for the nearest)."""
+
+
+class RobustnessError(GraphophoneError):
+    """A run that noise cannot be tested on, or a noise that cannot be made."""
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A noise, and for whom: parts of the items that are each given a noise of their own.
+
+    Attributes:
+        name: Name of the noise.
+        parts: Row numbers among the items `[rows]`, and what is added to them.
+        notes: What a reader should know of it, sentences.
+    """
+
+    name: str
+    parts: Sequence[tuple[np.ndarray, Noise]]
+    notes: tuple[str, ...] = ()
+
+
+def checked_ratios(snrs: Sequence[float]) -> list[float]:
+    """Ratios in falling order, each once.
+
+    Raises:
+        RobustnessError: If there is none, or one is no number.
+    """
+    ratios = sorted({float(snr) for snr in snrs}, reverse=True)
+    if not ratios or not all(map(math.isfinite, ratios)):
+        raise RobustnessError(f"signal-to-noise ratios must be numbers in dB, such as 20 10 5 0; not {list(snrs)}")
+    return ratios
+
+
+def plan(
+    items: Corpus,
+    corpus: Corpus,
+    noises: Sequence[str],
+    noise_files: Sequence[str | Path] = (),
+    talkers: Sequence[str | Path] = (),
+    *,
+    sounds: bool = False,
+) -> tuple[list[Planned], list[dict[str, str]]]:
+    """What to add to which items, and what is left out and why.
+
+    Args:
+        items: The recordings that get noise.
+        corpus: The whole corpus, whose speakers talk in babble.
+        noises: Of :data:`NOISES`.
+        noise_files: Recordings of noise, each named by its file.
+        talkers: Recordings of speech to make babble of, files and folders, in place of the corpus' speakers.
+        sounds: Whether the corpus is one of sounds, and not of speech.
+
+    Returns:
+        The noises, and for each that cannot be made its ``noise`` and the ``reason``.
+
+    Raises:
+        RobustnessError: If a noise is unknown, two have one name, or none is left.
+        TalkerError: If ``talkers`` hold no recording.
+        AudioError: If a recording that was given cannot be used.
+    """
+    everything = np.arange(len(items))
+    makers: dict[str, Callable[[], Planned]] = {
+        "white": lambda: Planned("white", [(everything, White())]),
+        "pink": lambda: Planned("pink", [(everything, Pink())]),
+        "babble": lambda: _babble(items, corpus, talkers, sounds),
+    }
+    planned, skipped = [], []
+    for name in dict.fromkeys(noises):
+        if name not in makers:
+            raise RobustnessError(f"there is no noise {name!r}: choose of {', '.join(makers)}, or give a recording")
+        try:
+            planned.append(makers[name]())
+        except TalkerError as error:
+            if talkers:
+                raise
+            skipped.append({"noise": name, "reason": str(error)})
+    for path in map(Path, noise_files):
+        name = re.sub(r"[^\w-]+", "_", path.stem)
+        if name in {*makers, *(noise.name for noise in planned)}:
+            raise RobustnessError(f"{path}: there is a noise {name!r} already; rename the file")
+        planned.append(Planned(name, [(everything, Recorded(Recording.read(str(path)), name))]))
+    if not planned:
+        raise RobustnessError(
+            "; ".join(entry["reason"] for entry in skipped) or "name a noise, or give a recording of it"
+        )
+    return planned, skipped
+
+
+def _babble(items: Corpus, corpus: Corpus, talkers: Sequence[str | Path], sounds: bool) -> Planned:
+    """Babble for each recording, of voices that are not its own.
+
+    Raises:
+        TalkerError: If there is nobody to talk.
+    """
+    if talkers:
+        return Planned("babble", [(np.arange(len(items)), given_talkers(talkers))])
+    if sounds:
+        raise TalkerError(f"corpus {corpus.name!r} is not one of speech: give recordings of speech with --talkers")
+    groups = corpus_talkers(corpus)
+    speakers = [str(name) if name else "" for name in items.speakers or []]
+    parts = []
+    for number, group in enumerate(groups):
+        # Who is not known gets the babble of the first group: it may hold their own voice.
+        rows = [row for row, name in enumerate(speakers) if name in group.speakers or (not name and number == 0)]
+        if rows:
+            parts.append((np.array(rows), group.noise))
+    notes = []
+    voices = len({name for group in groups for name in group.speakers})
+    if voices - max(len(group.speakers) for group in groups) < groups[0].noise.talkers:
+        notes.append(f"The corpus has {voices} speakers only, so the babble holds some voices more than once.")
+    if unknown := speakers.count(""):
+        notes.append(f"The speakers of {unknown} test recordings are not known: their babble may hold their own voice.")
+    return Planned("babble", parts, tuple(notes))
