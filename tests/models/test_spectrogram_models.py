@@ -66,6 +66,17 @@ class TestEveryModel:
         for number, clip in enumerate(clips()):
             torch.testing.assert_close(model(clip[None])[0], together[number], atol=1e-5, rtol=1e-4)
 
+    def test_no_clip_has_no_scores(self, name: str) -> None:
+        model = create(name).eval()
+        for none in (clips(0), clips(0)[:, None], clips(0, 61)):
+            assert model(none).shape == (0, CLASSES)
+        with torch.inference_mode():
+            assert model.double()(clips(0).double()).dtype == torch.float64
+        with pytest.raises(ModelError, match=r"give \[batch, frames, mels\]"):
+            model(torch.zeros(0, 2, FRAMES, BANDS))
+        with pytest.raises(ModelError, match="batch of no spectrogram"):
+            model.train()(clips(0))
+
     def test_evaluation_is_deterministic(self, name: str) -> None:
         model = create(name).eval()
         torch.testing.assert_close(model(clips()), model(clips()), atol=0, rtol=0)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graphophone.errors import GraphophoneError
+from graphophone.nn.aggregation import exporting
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -308,11 +309,13 @@ class SpectrogramClassifier(PretrainedModel):
             x: Normalised log-mel spectrograms ``[B, frames, mels]`` or ``[B, 1, frames, mels]``.
 
         Returns:
-            ``[B, C]``.
+            ``[B, C]``; of no spectrogram, in evaluation, ``[0, C]``.
 
         Raises:
-            ModelError: If ``x`` has another shape, or is a single spectrogram in training.
+            ModelError: If ``x`` has another shape, or holds too few spectrograms for training.
         """
+        if not exporting() and x.ndim > 2 and x.size(0) == 0 and not self.training:
+            return self.forward(x.new_zeros(1, *x.shape[1:]))[:0]  # layers refuse empty batches, each in its own way
         return self.classify(self.embed(x))
 
     def spectrograms(self, x: Tensor) -> Tensor:
@@ -325,6 +328,8 @@ class SpectrogramClassifier(PretrainedModel):
             x = x[:, 0]
         if x.ndim != 3:
             raise ModelError(f"a batch of shape {list(x.shape)}: give [batch, frames, mels]")
+        if self.training and x.size(0) == 0:
+            raise ModelError("training on a batch of no spectrogram: leave empty batches out")
         if self.batch_norm and self.training and x.size(0) < 2:
             raise ModelError("training on a batch of one: batch normalisation needs two spectrograms at least")
         return x
