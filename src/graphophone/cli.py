@@ -232,7 +232,7 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "explain",
         run_explain,
-        "draw which frames, frequencies and edges carried a decision",
+        "draw which frames, descriptors, frequencies, edges or known recordings carried a decision",
         "  graphophone explain runs/glnn-ravdess one.wav\n"
         "  graphophone explain runs/glnn-ravdess one.wav --target sad --output why_sad.png --csv why_sad.csv",
     )
@@ -241,14 +241,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--target", help="label to explain; the chosen one by default")
     sub.add_argument("--steps", type=int, default=32, help="steps of the integral (32); more is finer and slower")
     sub.add_argument("--output", type=Path, help="PNG to write; <file>.explained.png here by default")
-    sub.add_argument("--csv", type=Path, help="also write the score of each frame")
+    sub.add_argument("--csv", type=Path, help="also write the score of each frame, or of each descriptor")
     sub.add_argument("--device", default="cpu")
 
     sub = _command(
         commands,
         "export",
         run_export,
-        "write a spectrogram model as an ONNX file, checked against the model",
+        "write a model as an ONNX file, checked against the model",
         "  graphophone export my_tagger tagger.onnx               features in, tags out\n"
         "  graphophone export my_tagger tagger.onnx --input wave   sound in, tags out\n\n"
         "A file tagger.json is written beside it: labels, input, front end, versions.",
