@@ -145,6 +145,7 @@ def test_fit_for_the_edge(tmp_path: Path):
     size = load_bundle(folder).size
     assert size is not None
     assert 4 * model.num_parameters() < size < 1_000_000
+    assert "Speech-emotion model" in (folder / "README.md").read_text()  # by its features
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
 
 

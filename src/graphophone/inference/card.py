@@ -30,6 +30,9 @@ _PLAIN = frozenset({"map", "mauc", "dprime", "lwlrap", "ece"})
 """Measures that are usually given as they are, and not in percent."""
 
 _MOST_NAMED = 20
+_VOICE = frozenset({"functionals165", "egemaps", "is10"})
+"""Features of voices; others are of any sound."""
+
 _TAGS = ("audio-classification", "graph-neural-network", "graphophone")
 
 _SPEECH_USE = (
@@ -106,7 +109,7 @@ def model_card(
         Markdown with YAML front matter.
     """
     corpus, protocol = bundle.corpus, bundle.protocol
-    title = title or " on ".join([bundle.model_name.upper(), *([str(corpus["name"])] if corpus.get("name") else [])])
+    title = title or " on ".join([type(bundle.model).__name__, *([str(corpus["name"])] if corpus.get("name") else [])])
     scores = _scores(bundle.metrics)
     data = ModelCardData(
         library_name="graphophone",
@@ -165,8 +168,10 @@ def _kind_tags(bundle: Bundle) -> list[str]:
 
 
 def _is_speech(bundle: Bundle) -> bool:
-    """Whether it was made for speech: every model of frames, and one of recordings if they have a language."""
-    return bool(bundle.corpus.get("languages")) if bundle.reads_nodes else not bundle.reads_spectrogram
+    """Whether it was made for speech: a model of frames, or one of recordings that are described as voices are."""
+    if not bundle.reads_nodes:
+        return not bundle.reads_spectrogram
+    return bool(bundle.corpus.get("languages")) or bundle.pipeline.extractor.name in _VOICE
 
 
 def _limits(bundle: Bundle) -> tuple[str, ...]:
