@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import yaml
 from safetensors.torch import load_file
 
 from graphophone import jobs, runs
+from graphophone.corpora import Problem
+from graphophone.corpora.problems import write_problems
 from graphophone.inference import Recognizer
 from graphophone.recipes import load_recipe
 
@@ -172,8 +175,6 @@ def test_seeds_decide_and_repeat(tone_recipe, tmp_path):
 
 
 def test_bad_files_are_left_out_and_named(tones, tone_recipe, tmp_path):
-    import shutil
-
     root = tmp_path / "corpus"
     shutil.copytree(tones, root)
     (root / "low" / "a_90.wav").write_text("this is text")
@@ -190,7 +191,39 @@ def test_bad_files_are_left_out_and_named(tones, tone_recipe, tmp_path):
     assert "11.00 s" in named["d_93.wav"]
     warned = {problem.item.split("/")[-1] for problem in run.problems if problem.severity == "warning"}
     assert warned == {"d_94.wav"}
-    assert json.loads((run.folder / "run.json").read_text("utf-8"))["corpus"]["items"] == 33
+    described = json.loads((run.folder / "run.json").read_text("utf-8"))["corpus"]
+    assert described["items"] == 33
+    assert sum(count["items"] for count in described["problem_counts"]) == len(run.problems) == 5
+    # Of more problems than run.json lists none is lost.
+    many = [Problem(f"x{n}", n, f"file not found: x{n}") for n in range(1500)]
+    write_problems(run.folder / "problems.csv", many)
+    assert runs.evaluate(run.folder).problems == tuple(many)
+    (run.folder / "problems.csv").unlink()
+    assert {problem.item for problem in runs.evaluate(run.folder).problems} == {
+        problem.item for problem in run.problems
+    }
+
+
+def test_the_gathered_predictions_are_those_of_the_trainings_to_the_last_bit(finished, tmp_path):
+    run = tmp_path / "again"
+    shutil.copytree(finished.folder, run)
+    whole = pd.read_csv(run / "predictions.csv", dtype=str).set_index(["fold", "id"])
+    for place in (run / "folds").iterdir():
+        part = pd.read_csv(place / "predictions.csv", dtype=str).set_index(["fold", "id"])
+        pd.testing.assert_frame_equal(whole.loc[part.index], part)
+    # Scores next to each other, next to one half and next to one stay apart.
+    first = sorted((run / "folds").iterdir())[0] / "predictions.csv"
+    table = pd.read_csv(first)
+    near = np.array([0.5, np.nextafter(np.float32(0.5), np.float32(0)), np.float32(1) - np.float32(2**-24)], np.float32)
+    table["p_low"] = np.resize(np.concatenate([near, near / 3, near / 3e5]), len(table)).astype(np.float32)
+    table["p_high"] = 1 - table["p_low"]
+    table.to_csv(first, index=False)
+    runs.evaluate(run)
+    gathered = pd.read_csv(run / "predictions.csv")
+    kept = gathered.set_index("id").loc[table["id"], "p_low"].to_numpy(np.float32)
+    assert np.array_equal(kept, table["p_low"].to_numpy(np.float32))
+    digits = pd.read_csv(run / "predictions.csv", dtype=str)["p_low"]
+    assert digits.str.replace(r"e.*|^0\.0*|\.", "", regex=True).str.len().max() <= 9
 
 
 def test_folders_that_are_no_runs(tmp_path):
@@ -202,7 +235,7 @@ def test_speeds_need_no_more_of_the_user(tone_recipe, tmp_path):
     tone_recipe["training"]["epochs"] = 1
     tone_recipe["augment"] |= {"speeds": [0.9, 1.1], "tempo": 0.1, "crop": 0.8}
     run = quietly(tone_recipe, tmp_path, folds=[0])
-    assert run.metrics["folds"][0]["items"] == {"train": 16, "validation": 8, "test": 8}
+    assert run.metrics["folds"][0]["items"] == {"train": 16, "unlabelled": 0, "validation": 8, "test": 8}
 
 
 def test_kill_9_in_mid_training_then_the_same_command(tone_recipe, tmp_path):

@@ -1,25 +1,32 @@
-"""What a network is fed: batches of graphs or of spectrograms, made of the features of a corpus."""
+"""What a network is fed: batches of graphs or of spectrograms, or vectors, made of the features of a corpus."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
 from graphophone.corpora.base import Corpus
-from graphophone.features import FeaturePipeline, FeatureSet, Standardizer
+from graphophone.evaluation.protocols import Split
+from graphophone.features import EXTRACTORS, FeaturePipeline, FeatureSet, Standardizer
 from graphophone.graphs import GraphBuilder, create_graph
 from graphophone.models import MODELS
+from graphophone.models.attached import content_ids
 from graphophone.recipes import Recipe, RecipeError, without_name
+from graphophone.tasks.base import SupervisedTask
 from graphophone.tasks.clips import SpectrogramClips, clip_loader
 from graphophone.tasks.data import AugmentedFrames, PlainFrames, UtteranceGraphs, graph_loader
+from graphophone.tasks.nodes import Nodes, NodeTask, Recordings
 
 HELD_IN_MEMORY = 2 * 2**30  # bytes of features
+QUESTIONS = 1024  # recordings that are answered for at once
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class Prepared:
     def features(self) -> FeatureSet:
         """Features of the recordings as they are."""
         return self.versions[0]
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """Features of recordings that have one vector each, `[items, dims]` float32; read once for all trainings."""
+        return np.concatenate([np.asarray(rows, dtype=np.float32) for rows in self.features])
 
 
 class Input(ABC):
@@ -76,11 +88,36 @@ class Input(ABC):
     def frames(self, row: int) -> np.ndarray:
         """Frames of an item that standardisation is learned from, `[frames, dims]`."""
 
+    def blocks(self, rows: np.ndarray) -> Iterable[np.ndarray]:
+        """Frames of the items ``rows`` in blocks, `[frames, dims]` each."""
+        return (self.frames(int(row)) for row in rows)
+
     @abstractmethod
     def loader(
         self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
     ) -> DataLoader[Any]:
         """Batches of the items ``rows``; in training they are shuffled and changed as the recipe says."""
+
+    def seen(self, split: Split) -> np.ndarray:
+        """Rows of the items that training sees, and that standardisation is learned from."""
+        return split.train
+
+    def training(self, task: SupervisedTask, split: Split, standardizer: Standardizer, *, seed: int) -> Any:
+        """Training batches of a split, for a trainer."""
+        return self.loader(split.train, standardizer, seed=seed, training=True)
+
+    def beside(
+        self, split: Split, standardizer: Standardizer, answers: Mapping[str, np.ndarray], folder: Path
+    ) -> dict[str, Any]:
+        """What a training measures beside its predictions, for its ``metrics.json``; arrays go to files in ``folder``.
+
+        Args:
+            split: The items.
+            standardizer: What was learned from those that training saw.
+            answers: Of the test items, in their order: ``probabilities`` and what else the task gives.
+            folder: Of the training.
+        """
+        return {}
 
     def standardizer(self, rows: np.ndarray) -> Standardizer:
         """What centres and scales: learned from the items ``rows``, or the constants of the recipe."""
@@ -88,8 +125,7 @@ class Input(ABC):
         skip = range(pipeline.acoustic_dims, pipeline.dims)  # metadata stays as it is
         if settings.mean is not None and settings.std is not None:
             return Standardizer.constant(settings.mean, settings.std, pipeline.dims, skip=skip, clip=settings.clip)
-        frames = (self.frames(int(row)) for row in rows)
-        return Standardizer.fit(frames, skip=skip, clip=settings.clip, pooled=settings.per == "corpus")
+        return Standardizer.fit(self.blocks(rows), skip=skip, clip=settings.clip, pooled=settings.per == "corpus")
 
 
 class GraphInput(Input):
@@ -198,9 +234,127 @@ class SpectrogramInput(Input):
         )
 
 
+class NodeInput(Input):
+    """Every recording is a node: a vector of features.
+
+    The task makes the training batches, of training items and of those without label (`Split.unlabelled`).
+    """
+
+    @classmethod
+    def check(cls, recipe: Recipe, pipeline: FeaturePipeline) -> None:
+        """Features must be one vector per recording, and settings such that subgraphs have.
+
+        Raises:
+            RecipeError: Naming the key.
+        """
+        name, training = recipe.model["name"], recipe.training
+        if pipeline.extractor.level != "utterance":
+            raise RecipeError(
+                f"to {name!r} every recording is a node, one vector of features, and features.name "
+                f"{pipeline.extractor.name!r} gives frames; set it to {' or '.join(_vector_extractors())}"
+            )
+        for key, given in (
+            ("class_weights", training.class_weights),
+            ("balanced", training.balanced),
+            ("devices", training.devices > 1),
+            ("pretrained", bool(training.pretrained)),
+        ):
+            if given:
+                raise RecipeError(f"training.{key} is not for {name!r}, whose nodes are recordings; leave it out")
+        every = recipe.task.get("validate_every", 1)
+        if every > training.epochs and (training.patience or training.selection == "best"):
+            raise RecipeError(
+                f"task.validate_every is {every}, but there are {training.epochs} training.epochs: none would be "
+                "validated; lower it, or set training.selection to last and training.patience to 0"
+            )
+
+    @staticmethod
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
+        """The width of the vectors."""
+        return {"in_channels": pipeline.dims}
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """Features of every item, `[items, dims]` float32."""
+        return self.prepared.vectors
+
+    def frames(self, row: int) -> np.ndarray:
+        """The vector of an item, `[1, dims]`."""
+        return self.vectors[row : row + 1]
+
+    def blocks(self, rows: np.ndarray) -> Iterable[np.ndarray]:
+        """The vectors, at once."""
+        return [self.vectors[rows]]
+
+    def seen(self, split: Split) -> np.ndarray:
+        """Training items and those without label."""
+        return np.sort(np.concatenate([split.train, split.unlabelled]))
+
+    def nodes(self, split: Split, standardizer: Standardizer) -> Nodes:
+        """The items as a training of a split may see them."""
+        corpus = self.prepared.corpus
+        y = np.full(len(corpus), -1, dtype=np.int64)
+        known = np.concatenate([split.train, split.validation])
+        y[known] = corpus.targets[known]
+        train, unlabelled, validation = (
+            torch.from_numpy(rows) for rows in (split.train, split.unlabelled, split.validation)
+        )
+        return Nodes(
+            x=torch.from_numpy(standardizer(self.vectors)),
+            y=torch.from_numpy(y),
+            train=train,
+            unlabelled=unlabelled,
+            validation=validation,
+            ids=[str(name) for name in corpus.table["id"]],
+            graph=self.graph,
+        )
+
+    def training(self, task: SupervisedTask, split: Split, standardizer: Standardizer, *, seed: int) -> Any:
+        """The batches that the task makes of the training items and of those without label."""
+        if not isinstance(task, NodeTask):
+            raise RecipeError(f"task {self.recipe.task['name']!r} has no nodes; choose another task.name")
+        task.use(self.nodes(split, standardizer))
+        return task.train_dataloader()
+
+    def loader(
+        self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
+    ) -> DataLoader[Any]:
+        """The items ``rows`` as questions, many at a time."""
+        x = torch.from_numpy(standardizer(self.vectors[rows]))
+        y = torch.from_numpy(self.prepared.corpus.targets[rows])
+        row, ids = torch.from_numpy(rows), content_ids(x)
+        parts = [slice(begin, begin + QUESTIONS) for begin in range(0, len(rows), QUESTIONS)]
+        batches: list[Recordings] = [{"x": x[p], "y": y[p], "row": row[p], "ids": ids[p]} for p in parts]
+        return DataLoader(batches, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
+
+    def beside(
+        self, split: Split, standardizer: Standardizer, answers: Mapping[str, np.ndarray], folder: Path
+    ) -> dict[str, Any]:
+        """Controls on the same features and labels; how alike states of nodes are, and how far classes lie apart."""
+        from graphophone.evaluation.controls import control_results
+        from graphophone.evaluation.embeddings import silhouette
+
+        corpus = self.prepared.corpus
+        x, y = standardizer(self.vectors), corpus.targets
+        found: dict[str, Any] = {"controls": control_results(x, y, split, corpus.classes)}
+        if "mad" in answers:
+            found["mad"] = float(answers["mad"].mean())
+        if "states" in answers:
+            states, label = answers["states"], y[split.test]
+            np.savez_compressed(folder / "states.npz", states=states, label=label)
+            classes = len(np.unique(label))
+            found["silhouette"] = silhouette(states, label) if 2 <= classes < len(label) else None
+        return found
+
+
+def _vector_extractors() -> list[str]:
+    """Registered extractors that give one vector per recording."""
+    return [name for name in EXTRACTORS.names() if EXTRACTORS.create(name).level == "utterance"]
+
+
 def input_class(recipe: Recipe) -> type[Input]:
     """What feeds networks that read what that of a recipe reads."""
-    return SpectrogramInput if recipe.reads == "spectrogram" else GraphInput
+    return {"spectrogram": SpectrogramInput, "nodes": NodeInput}.get(recipe.reads, GraphInput)
 
 
 def make_input(recipe: Recipe, prepared: Prepared) -> Input:

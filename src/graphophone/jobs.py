@@ -210,7 +210,12 @@ def cpu_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def finished_training(checkpoint: Path, recipe: Recipe) -> bool:
+def _validations(recipe: Recipe, task: SupervisedTask) -> int:
+    """The patience of a recipe as a number of validations."""
+    return -(-recipe.training.patience // task.validate_every)
+
+
+def finished_training(checkpoint: Path, recipe: Recipe, task: SupervisedTask) -> bool:
     """Whether a checkpoint is the last one of its training, which then must not go on."""
     if not checkpoint.is_file():
         return False
@@ -222,7 +227,7 @@ def finished_training(checkpoint: Path, recipe: Recipe) -> bool:
         for key, s in state["callbacks"].items()
         if key.startswith("EarlyStopping") and "wait_count" in s
     ]
-    return bool(recipe.training.patience) and bool(waits) and max(waits) >= recipe.training.patience
+    return bool(recipe.training.patience) and bool(waits) and max(waits) >= _validations(recipe, task)
 
 
 def check_split(recipe: Recipe, split: Split) -> None:
@@ -254,6 +259,7 @@ def _callbacks(
                 filename=job.best.stem,
                 monitor=task.monitor,
                 mode="max",
+                every_n_epochs=task.validate_every,
                 save_on_train_epoch_end=True,
                 enable_version_counter=False,
             )
@@ -266,7 +272,7 @@ def _callbacks(
         callbacks.append(EpochAveraging(*settings.averaged_epochs))
     if settings.patience:
         callbacks.append(
-            EarlyStopping(task.monitor, mode="max", patience=settings.patience, check_on_train_epoch_end=True)
+            EarlyStopping(task.monitor, mode="max", patience=_validations(recipe, task), check_on_train_epoch_end=False)
         )
     if settings.devices > 1:
         callbacks.append(TrainingProcess(settings.threads))
@@ -284,17 +290,16 @@ def fit(
     job: Job,
     recipe: Recipe,
     task: SupervisedTask,
-    loader: Callable[..., DataLoader[Any]],
+    training: Any,
+    validation: DataLoader[Any] | None,
     *,
     progress: bool,
     say: Callable[[str], None] | None,
 ) -> None:
     """Train to the end, from the last checkpoint on if there is one."""
-    if finished_training(job.last, recipe):
+    if finished_training(job.last, recipe, task):
         return
-    settings, split = recipe.training, job.split
-    training = loader(split.train, training=True)
-    validation = loader(split.validation) if len(split.validation) else None
+    settings = recipe.training
     several = settings.devices > 1
     if several:
         training = shared(training, settings.devices, training=True)
@@ -309,6 +314,7 @@ def fit(
         sync_batchnorm=settings.sync_batchnorm and several,
         precision=settings.precision,
         gradient_clip_val=settings.gradient_clip or None,
+        check_val_every_n_epoch=task.validate_every,
         callbacks=_callbacks(job, recipe, task, progress, say),
         logger=TensorBoardLogger(job.folder, name="", version="tensorboard"),
         num_sanity_val_steps=0,
@@ -345,19 +351,26 @@ def _trainer_of_one(recipe: Recipe, progress: bool) -> Trainer:
     )
 
 
-def predict(task: SupervisedTask, loader: DataLoader[Any], rows: np.ndarray, trainer: Trainer) -> np.ndarray:
-    """Probabilities ``[items, classes]`` of the items ``rows``, in their order, each predicted once.
+def predict(task: SupervisedTask, loader: DataLoader[Any], rows: np.ndarray, trainer: Trainer) -> dict[str, np.ndarray]:
+    """Answers for the items ``rows``, in their order, each given once.
+
+    Returns:
+        ``probabilities`` ``[items, classes]``, and whatever else the task says of each item ``[items, ...]``.
 
     Raises:
         RunError: If the loader gave other items.
     """
     outputs: Any = trainer.predict(task, loader) or []
     order = np.concatenate([output["row"].cpu().numpy() for output in outputs])
-    values = torch.cat([output["probabilities"].float().cpu() for output in outputs]).numpy()
     if not np.array_equal(np.sort(order), np.sort(rows)):
         raise RunError(f"{len(order)} predictions for {len(rows)} items; please report this")
     places = np.argsort(order, kind="stable")
-    return values[places[np.searchsorted(order[places], rows)]]
+    places = places[np.searchsorted(order[places], rows)]
+    return {
+        name: torch.cat([output[name].float().cpu() for output in outputs]).numpy()[places]
+        for name in outputs[0]
+        if name != "row"
+    }
 
 
 def load_weights_of(job: Job, recipe: Recipe, task: SupervisedTask) -> int:
@@ -375,11 +388,11 @@ def load_weights_of(job: Job, recipe: Recipe, task: SupervisedTask) -> int:
     return int(state["epoch"])
 
 
-def refresh(recipe: Recipe, task: SupervisedTask, loader: DataLoader[Any], trainer: Trainer, seed: int) -> None:
+def refresh(recipe: Recipe, task: SupervisedTask, loader: Any, trainer: Trainer, seed: int) -> None:
     """Measure the statistics of batch norm anew, on the device and in the precision of the training."""
     device = trainer.strategy.root_device
     torch.manual_seed(seed)
-    for sampler in (loader.sampler, getattr(loader.batch_sampler, "sampler", None)):
+    for sampler in (getattr(loader, "sampler", None), getattr(getattr(loader, "batch_sampler", None), "sampler", None)):
         if isinstance(sampler, EpochOrder):
             sampler.set_epoch(recipe.training.epochs)  # other changes than in any epoch of the training
     task.to(device)
@@ -388,20 +401,20 @@ def refresh(recipe: Recipe, task: SupervisedTask, loader: DataLoader[Any], train
     task.to("cpu")
 
 
-def predictions_table(corpus: Corpus, rows: np.ndarray, probabilities: np.ndarray, job: Job) -> pd.DataFrame:
+def predictions_table(corpus: Corpus, rows: np.ndarray, answers: Mapping[str, np.ndarray], job: Job) -> pd.DataFrame:
     """Predictions as a table: id, speaker where known, truth, answer, fold, seed, a column ``p_<class>`` each.
 
     Args:
         corpus: The items.
         rows: Which of them, ``[n]``.
-        probabilities: ``[n, classes]``.
+        answers: ``probabilities`` ``[n, classes]`` and, where the task gives it, ``spread`` ``[n]``.
         job: Whose predictions they are.
 
     Returns:
         With the columns ``label`` and ``predicted``, or, where items have several labels, ``labels`` and ``predicted``
-        (the tags with a probability of at least one half), separated by ``;``.
+        (the tags with a probability of at least one half), separated by ``;``; and ``spread``, where there is one.
     """
-    table = corpus.table.iloc[rows]
+    table, probabilities = corpus.table.iloc[rows], answers["probabilities"]
     classes = np.array(corpus.classes, dtype=object)
     frame = pd.DataFrame({"id": table["id"].to_numpy()})
     if "speaker" in table:
@@ -412,6 +425,8 @@ def predictions_table(corpus: Corpus, rows: np.ndarray, probabilities: np.ndarra
     else:
         frame["label"] = table["label"].to_numpy()
         frame["predicted"] = classes[probabilities.argmax(axis=1)]
+    if "spread" in answers:
+        frame["spread"] = answers["spread"]
     frame["fold"] = job.split.name
     frame["seed"] = job.seed
     scores = pd.DataFrame(probabilities, columns=[f"p_{label}" for label in corpus.classes])
@@ -483,36 +498,41 @@ def train_job(
     seed_everything(seed, verbose=False)
     with quiet_trainer(), cpu_threads(recipe.training.threads):
         source = make_input(recipe, prepared)
-        standardizer = source.standardizer(split.train)
+        standardizer = source.standardizer(source.seen(split))
         loader = partial(source.loader, standardizer=standardizer, seed=seed)
         model, _ = make_model(recipe, source)
         task = make_task(recipe, model, corpus, split.train, seed)
-        fit(job, recipe, task, loader, progress=progress, say=say)
+        training = source.training(task, split, standardizer, seed=seed)
+        validation = loader(split.validation) if len(split.validation) else None
+        fit(job, recipe, task, training, validation, progress=progress, say=say)
         epoch = load_weights_of(job, recipe, task)
         trainer = _trainer_of_one(recipe, progress)
         if recipe.training.refresh_batch_norm:
-            refresh(recipe, task, loader(split.train, training=True), trainer, seed)
+            refresh(recipe, task, training, trainer, seed)
         result: dict[str, Any] = {"validation": None}
         for part, rows in (("validation", split.validation), ("test", split.test)):
             if not len(rows):
                 continue
-            probabilities = predict(task, loader(rows), rows, trainer)
-            measured = measure(corpus, rows, probabilities)
+            answers = predict(task, loader(rows), rows, trainer)
+            measured = measure(corpus, rows, answers["probabilities"])
             result |= measured if part == "test" else {"validation": measured}
-            table = predictions_table(corpus, rows, probabilities, job)
+            table = predictions_table(corpus, rows, answers, job)
             write_csv(job.folder / f"{'predictions' if part == 'test' else part}.csv", table)
+        result |= source.beside(split, standardizer, answers, job.folder)
         curves = pd.read_csv(job.folder / "curves.csv")
         result |= {
             "fold": split.name,
             "seed": seed,
-            "items": {part: len(getattr(split, part)) for part in ("train", "validation", "test")},
+            "items": {part: len(getattr(split, part)) for part in ("train", "unlabelled", "validation", "test")},
             "best_epoch": epoch,
             "epochs": len(curves),
             "seconds": float(curves["seconds"].sum()),
             "seconds_per_epoch": float(curves["seconds"].median()),
             "seconds_in_all": time.perf_counter() - started,
         }
-        _save_model(job, recipe, source, model, standardizer, result)
+        companions = task.companions()
+        if companions is not None:
+            _save_model(job, recipe, source, model, standardizer, result, companions)
         write_json(job.folder / "metrics.json", result)
     return result
 
@@ -524,8 +544,9 @@ def _save_model(
     model: PretrainedModel,
     standardizer: Standardizer,
     result: dict[str, Any],
+    companions: dict[str, Any],
 ) -> None:
-    """The model folder of a training."""
+    """The model folder of a training, with what the task puts beside the network."""
     prepared = source.prepared
     save_bundle(
         job.folder / "model",
@@ -538,4 +559,5 @@ def _save_model(
         corpus=corpus_facts(prepared.corpus, prepared.features),
         protocol=protocol_facts(recipe, prepared.corpus, [job.split]),
         metrics={name: result[name] for name in HEADLINES[recipe.kind]},
+        **companions,
     )

@@ -32,7 +32,9 @@ from rich.console import Console
 import graphophone
 from graphophone import corpora
 from graphophone.corpora.base import Corpus, Problem
+from graphophone.corpora.problems import problem_facts, read_problems, write_problems
 from graphophone.errors import GraphophoneError
+from graphophone.evaluation.controls import pooled_controls
 from graphophone.evaluation.metrics import summarize
 from graphophone.evaluation.protocols import Split
 from graphophone.evaluation.report import write_report
@@ -106,6 +108,7 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
     """
     corpus = load_corpus(recipe.corpus)
     _check_kind(recipe, corpus)
+    _check_labels(recipe, corpus)
     _check_classes(corpus)
     pipeline = make_pipeline(recipe.features)
     check_options(recipe, corpus, pipeline)
@@ -158,6 +161,20 @@ def _check_classes(corpus: Corpus) -> None:
     if len(corpus.classes) == 1:
         raise RunError(
             f"corpus {corpus.name!r} has one class only ({corpus.classes[0]}): there is nothing to tell apart"
+        )
+
+
+def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse items without label to a model that learns from labels only.
+
+    Raises:
+        RunError: Saying what to do with them.
+    """
+    without = int((~corpus.labelled).sum())
+    if without and recipe.reads != "nodes":
+        raise RunError(
+            f"corpus {corpus.name!r} has {without} items without label, which {recipe.model['name']!r} cannot learn "
+            "from: leave them out with corpus.unlabelled false, or train subgraph_ssl"
         )
 
 
@@ -294,7 +311,7 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> di
         "version": graphophone.__version__,
         "corpus": {
             **corpus_facts(corpus, features),
-            "problems": [asdict(problem) for problem in corpus.problems],
+            **problem_facts(corpus.problems),
             "fingerprint": _fingerprint(prepared),
         },
         "protocol": protocol_facts(recipe, corpus, splits),
@@ -403,6 +420,7 @@ def train(
 
     described = folder / "run.json"
     if not described.is_file():
+        write_problems(folder / "problems.csv", corpus.problems)
         write_json(described, _describe(recipe, prepared, splits[recipe.seeds[0]]))
     jobs = [
         Job(split, seed, folder / "folds" / f"{split.name}-seed{seed}")
@@ -412,7 +430,7 @@ def train(
     ]
     _write_sample(folder / "sample.npz", jobs[0].split, recipe, prepared)
     if corpus.problems:
-        console.print(f"[yellow]{len(corpus.problems)} items have problems; see run.json[/yellow]")
+        console.print(f"[yellow]{len(corpus.problems)} items have problems; see problems.csv[/yellow]")
     waiting = [job for job in jobs if not job.done]
     if len(waiting) < len(jobs):
         console.print(f"{len(jobs) - len(waiting)} of {len(jobs)} trainings are done already")
@@ -442,7 +460,7 @@ def train(
 
 def _write_sample(path: Path, split: Split, recipe: Recipe, prepared: Prepared) -> None:
     """One training utterance of median length, for the report's similarity heat map."""
-    if path.is_file():
+    if path.is_file() or recipe.reads == "nodes":  # a recording of one row is like itself
         return
     corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
     source = make_input(recipe, prepared)
@@ -492,7 +510,10 @@ def evaluate(folder: str | Path) -> Run:
         [pd.read_csv(path / "predictions.csv", dtype=text, keep_default_na=False) for path, _ in jobs],
         ignore_index=True,
     )
-    write_csv(folder / "predictions.csv", predictions)
+    # As the networks give them, in nine digits at most, which tell all of their numbers apart: fewer make ties of
+    # scores that are ranked, more make the table of a large corpus half as large again.
+    scores = [column for column in predictions if column.startswith("p_")]
+    write_csv(folder / "predictions.csv", predictions.astype(dict.fromkeys(scores, np.float32)))
     done = {seed: sum(job["seed"] == seed for _, job in jobs) for seed in described["seeds"]}
     whole = [seed for seed, count in done.items() if count == len(described["folds"])]
     # A seed with some of its folds has heard other test items than the rest: it waits until it is whole.
@@ -508,22 +529,45 @@ def evaluate(folder: str | Path) -> Run:
     headline = HEADLINES[kind][0]
     validated = [job["validation"][headline] for _, job in jobs if job["validation"]]
     metrics[f"validation_{headline}"] = interval(validated).to_dict() if validated else None
+    metrics |= _beside([job for _, job in jobs])
     metrics["complete"] = len(whole) == len(described["seeds"])
     metrics["whole_seeds"] = whole
     write_json(folder / "metrics.json", metrics)
     chosen, sentence = _deployed(jobs, headline)
-    _publish(chosen / "model", folder / "model")
-    # The card speaks of the evaluation as a whole: one fold's test result would be a lucky or an unlucky one.
-    update_bundle(
-        folder / "model",
-        metrics={name: metrics[name] for name in HEADLINES[kind]},
-        card={"weights": sentence},
-    )
+    if (chosen / "model").is_dir():  # networks that answer for no new recording leave none
+        _publish(chosen / "model", folder / "model")
+        # The card speaks of the evaluation as a whole: one fold's test result would be a lucky or an unlucky one.
+        update_bundle(
+            folder / "model",
+            metrics={name: metrics[name] for name in HEADLINES[kind]},
+            card={"weights": sentence},
+        )
     if metrics["complete"] and not described["finished"]:
         described["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(folder / "run.json", described)
     write_report(folder)
-    return Run(folder, metrics, tuple(Problem(**problem) for problem in described["corpus"]["problems"]))
+    return Run(folder, metrics, _problems(folder, described))
+
+
+def _problems(folder: Path, described: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Problems of a run's corpus; a run of a time when ``run.json`` listed all of them has no table of them."""
+    table = folder / "problems.csv"
+    if table.is_file():
+        return read_problems(table)
+    return tuple(Problem(**problem) for problem in described["corpus"]["problems"])
+
+
+def _beside(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What trainings of networks of nodes have measured beside their answers, gathered."""
+    found: dict[str, Any] = {}
+    controls = pooled_controls(jobs)
+    if controls:
+        found["controls"] = controls
+    for key in ("mad", "silhouette"):
+        values = [job[key] for job in jobs if job.get(key) is not None]
+        if values:
+            found[key] = interval(values).to_dict()
+    return found
 
 
 def _deployed(jobs: Sequence[tuple[Path, dict[str, Any]]], headline: str) -> tuple[Path, str]:

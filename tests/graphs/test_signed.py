@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
-from graphophone.graphs import GraphError
+from graphophone.graphs import GraphError, Signed, build_graph, create_graph
 from graphophone.graphs.signed import _chosen, _chosen_in_small_sets, signed_edges
 
 N_CLASSES = 3
@@ -207,3 +208,36 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale - before) / 2*
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 48
+
+
+def test_the_builder_reads_labels_where_there_are_any() -> None:
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(20) % 3
+    y[8:] = -1
+    builder = create_graph("signed", positives=1, far="other_class")
+    for labels in (y, None):
+        data = builder(Data(x=x, y=labels))
+        expected = signed_edges(x, torch.full((20,), -1) if labels is None else labels, positives=1, far="other_class")
+        assert torch.equal(data.edge_index, expected[0])
+        assert torch.equal(data.edge_weight, expected[1])
+    assert build_graph(builder.config) == builder
+    assert torch.equal(builder.edges(torch.tensor([0, 20]), x), builder(Data(x=x)).edge_index)
+
+
+def test_a_batch_gets_the_edges_and_weights_of_its_graphs() -> None:
+    generator = torch.Generator().manual_seed(1)
+    single = [
+        Data(x=torch.randn(size, 4, generator=generator), y=torch.randint(-1, 3, (size,), generator=generator))
+        for size in (5, 1, 12)
+    ]
+    builder = Signed()
+    batch = builder(Batch.from_data_list(single))
+    for data, expected in zip(batch.to_data_list(), map(builder, single), strict=True):
+        assert torch.equal(data.edge_index, expected.edge_index)
+        assert torch.equal(data.edge_weight, expected.edge_weight)
+
+
+def test_rules_of_the_builder_that_make_no_sense() -> None:
+    for options in ({"positives": 0}, {"k": 0}, {"far": "near"}):
+        with pytest.raises(GraphError, match=next(iter(options))):
+            create_graph("signed", **options)

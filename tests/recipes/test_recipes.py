@@ -2,7 +2,6 @@ import pytest
 import yaml
 
 from graphophone.errors import GraphophoneError, UnknownNameError
-from graphophone.models.glnn import GLNN
 from graphophone.recipes import Recipe, RecipeError, corpus_options, list_recipes, load_recipe
 
 SMALL = {
@@ -228,15 +227,51 @@ def test_wrong_words_on_clips_are_named_in_one_line(overrides, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_reads_a_graph_needs_a_builder():
-    with pytest.raises(RecipeError, match=r"'glnn' reads a graph; set graph\.name"):
-        load_recipe(changed(graph="none"))
+@pytest.mark.parametrize("graph", ["none", "signed"])
+def test_a_model_that_reads_a_graph_needs_a_builder(graph):
+    with pytest.raises(RecipeError, match=r"'glnn' reads a graph of each recording; set graph\.name"):
+        load_recipe(changed(graph=graph))
 
 
-def test_a_model_that_no_recipe_trains_is_named(monkeypatch):
-    monkeypatch.setattr(GLNN, "reads", "nodes")
-    with pytest.raises(RecipeError, match=r"'glnn' is not trained by a recipe; it reads nodes"):
-        load_recipe(SMALL)
+NODES = {
+    "name": "nodes",
+    "corpus": "prosody",
+    "features": {"name": "egemaps"},
+    "model": {"name": "subgraph_ssl", "tasks": "denoise+shuffle"},
+    "task": "subgraph_classification",
+    "protocol": {"name": "stratified", "labelled": 0.2},
+}
+
+
+def test_recordings_as_nodes():
+    recipe = load_recipe(NODES, ["--task.edges", "3", "--task.reference_size=20", "--model.tasks=all"])
+    assert (recipe.reads, recipe.kind) == ("nodes", "classification")
+    assert recipe.to_dict()["augment"] == {"name": "none"}
+    assert recipe.graph == {"name": "signed", "positives": 2, "k": None, "far": "any"}
+    assert recipe.model["tasks"] == "all"
+    assert (recipe.task["edges"], recipe.task["reference_size"], recipe.task["attachment"]) == (3, 20, "random")
+    assert load_recipe(yaml.safe_load(recipe.to_yaml())).to_dict() == recipe.to_dict()
+
+
+@pytest.mark.parametrize("tasks", ["[denoise, shuffle]", "{denoise: 0.5}", "none", "completion"])
+def test_self_supervised_tasks_as_text_list_or_weights(tasks):
+    recipe = load_recipe(NODES, [f"--model.tasks={tasks}"])
+    assert recipe.model["tasks"] == yaml.safe_load(tasks)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--graph.name=cycle_topk", r"every recording is a node.* set graph\.name to signed"),
+        ("--graph.name=none", r"set graph\.name to signed"),
+        ("--task.name=graph_classification", r"set task\.name to .*subgraph_classification"),
+        ("--augment.name=frames", r"needs augment\.name none"),
+        ("--task.attachment=far", r"attachment"),
+    ],
+)
+def test_parts_that_do_not_fit_recordings_as_nodes(override, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(NODES, [override])
 
 
 def test_lhgnn_recipes_hold_the_published_settings():

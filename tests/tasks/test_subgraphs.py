@@ -1,16 +1,23 @@
 """Learning from few labels in sampled subgraphs."""
 
+import dataclasses
 import logging
+from typing import Any
 
 import pytest
 import torch
 from lightning import Trainer
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch_geometric.data import Data
 
 from graphophone.evaluation.embeddings import silhouette
-from graphophone.graphs.subgraphs import SubgraphSampler
-from graphophone.models.attached import draw_references, predict_attached, pseudo_label
+from graphophone.graphs.signed import Signed
+from graphophone.graphs.similarity import KNN
+from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
 from graphophone.models.subgraph_ssl import SubgraphSSL
+from graphophone.tasks.base import TrainingDivergedError
+from graphophone.tasks.nodes import Nodes
 from graphophone.tasks.optimization import TaskError
 from graphophone.tasks.subgraphs import SubgraphClassification
 
@@ -25,15 +32,41 @@ def blobs(items: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.randn(items, 16, generator=torch.Generator().manual_seed(seed)) + centres[y], y
 
 
-def task_of(seed: int = 0, validation: bool = True, **options: object) -> SubgraphClassification:
-    """A tenth of 240 nodes is labelled."""
-    x, y = blobs(240, 0)
-    labels = torch.where(torch.arange(240) < 24, y, -1)
+def nodes_of(validation: bool = True) -> Nodes:
+    """240 items, a tenth of them labelled, and 80 to validate on."""
+    (x, y), (held, truth) = blobs(240, 0), blobs(80, 1)
+    rows = torch.arange(320)
+    known = torch.cat([y, truth])
+    known[24:240] = -1
+    return Nodes(
+        x=torch.cat([x, held]),
+        y=known,
+        train=rows[:24],
+        unlabelled=rows[24:240],
+        validation=rows[240:] if validation else rows[:0],
+        ids=[f"item{row}" for row in range(320)],
+        graph=Signed(),
+    )
+
+
+def task_of(seed: int = 0, **options: object) -> SubgraphClassification:
     torch.manual_seed(seed)
     model = SubgraphSSL(in_channels=16, num_classes=4, hidden_channels=32, tasks=ALL, per_dim=True)
-    sampler = SubgraphSampler(x, labels, per_class=5, unlabelled=9, seed=seed)
-    held = (*blobs(80, 1), IDS) if validation else None
-    return SubgraphClassification(model, sampler, held, seed=seed, **options)  # type: ignore[arg-type]
+    options = {"per_class": 5, "unlabelled": 9, "draws": 1, **options}
+    task = SubgraphClassification(model, 4, seed=seed, **options)  # type: ignore[arg-type]
+    task.use(nodes_of())
+    return task
+
+
+def questions() -> dict[str, Any]:
+    """The validation items."""
+    x, y = blobs(80, 1)
+    return {"x": x, "y": y, "row": torch.arange(240, 320), "ids": content_ids(x)}
+
+
+def held() -> DataLoader[Any]:
+    """The validation items as a trainer takes them."""
+    return DataLoader([questions()], batch_size=None)  # type: ignore[arg-type]
 
 
 def trainer(epochs: int) -> Trainer:
@@ -53,7 +86,7 @@ def trainer(epochs: int) -> Trainer:
 def test_learns_from_a_tenth_of_the_labels() -> None:
     task = task_of(draws=2)
     fit = trainer(5)
-    fit.fit(task)
+    fit.fit(task, task.train_dataloader(), held())
     names = {f"train_{name}" for name in ("loss", "cross_entropy", "entropy", *ALL)}
     assert names | {"validation_loss", "validation_ua", "validation_wa"} <= set(fit.callback_metrics)
     pool = task.sampler
@@ -74,8 +107,8 @@ def test_learns_from_a_tenth_of_the_labels() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_the_same_for_a_seed() -> None:
     def weights() -> Tensor:
-        task = task_of(validation=False)
-        trainer(1).fit(task)
+        task = task_of()
+        trainer(1).fit(task, task.train_dataloader())
         return torch.cat([p.detach().view(-1) for p in task.model.parameters()])
 
     assert torch.equal(weights(), weights())
@@ -83,7 +116,7 @@ def test_the_same_for_a_seed() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_epochs_draw_other_subgraphs() -> None:
-    task = task_of(validation=False)
+    task = task_of()
     drawn: list[list[int]] = []
     step = task.training_step
 
@@ -93,14 +126,76 @@ def test_epochs_draw_other_subgraphs() -> None:
         return step(batch, batch_idx)  # type: ignore[arg-type]
 
     task.training_step = noted  # type: ignore[method-assign]
-    trainer(2).fit(task)
+    trainer(2).fit(task, task.train_dataloader())
     expected = [next(task.sampler.epoch(epoch)).node.tolist() for epoch in (0, 1)]
     assert drawn == expected
 
 
-def test_settings_that_make_no_sense() -> None:
-    with pytest.raises(TaskError, match="edges"):
-        task_of(edges=0)
+def test_a_network_is_validated_as_it_answers() -> None:
+    task = task_of(draws=3)
+    fit = trainer(2)
+    fit.fit(task, task.train_dataloader(), held())
+    validated = fit.callback_metrics["validation_wa"].item()
+    answers = fit.predict(task, held())
+    assert answers is not None
+    found = answers[0]["probabilities"].argmax(dim=1) == blobs(80, 1)[1]  # type: ignore[index, call-overload]
+    assert found.double().mean().item() == pytest.approx(validated, abs=1e-6)
+    companions = task.companions()
+    again = predict_attached(
+        task.model, companions["references"], questions()["x"], questions()["ids"], **companions["attachment"]
+    )
+    assert torch.equal(again.probabilities, answers[0]["probabilities"])  # type: ignore[index, call-overload]
+    names = [graph.id for graph in companions["references"]]
+    assert all(set(part) <= {f"item{row}" for row in range(240)} for part in names)
+    assert 0 < answers[0]["mad"][0] < 1  # type: ignore[index, call-overload]
+
+
+def test_other_weights_draw_other_references() -> None:
     task = task_of()
-    with pytest.raises(TaskError, match="5 classes"):
-        SubgraphClassification(SubgraphSSL(in_channels=16, num_classes=5), task.sampler)
+    task.references = task.refer()
+    task.load_state_dict(task.state_dict())
+    assert task.references == ()
+
+
+def test_only_the_pool_is_sampled() -> None:
+    task = task_of()
+    x = nodes_of().x
+    assert torch.equal(task.sampler.x, x[:240])
+    assert (task.sampler.labels >= 0).sum() == 24
+
+
+def test_the_whole_pool_as_one_graph() -> None:
+    task = task_of(sampling="whole")
+    batches = list(task.train_dataloader())
+    assert len(batches) == len(task.train_dataloader()) == 1
+    expected = Signed()(Data(x=task.sampler.x, y=task.sampler.labels))
+    assert torch.equal(batches[0].edge_index, expected.edge_index)
+    assert torch.equal(batches[0].edge_weight, expected.edge_weight)
+    assert len(task.refer()[0].x) <= 29  # as a subgraph has
+    trainer(3).fit(task, task.train_dataloader())
+
+
+@pytest.mark.parametrize("name", ["edges", "draws", "per_class", "unlabelled", "batch_graphs", "validate_every"])
+def test_numbers_that_make_no_sense(name: str) -> None:
+    with pytest.raises(TaskError, match=f"task.{name}"):
+        task_of(**{name: 0})
+
+
+def test_settings_that_make_no_sense() -> None:
+    model = task_of().model
+    with pytest.raises(TaskError, match="reference_size is 3"):
+        SubgraphClassification(model, 4, reference_size=3)
+    with pytest.raises(TaskError, match="true_share"):
+        SubgraphClassification(model, 4, true_share=1.5)
+    with pytest.raises(TaskError, match="class_weights"):
+        SubgraphClassification(model, 4, class_weights=[1.0] * 4)
+    with pytest.raises(TaskError, match=r"graph\.name to signed"):
+        task_of().use(dataclasses.replace(nodes_of(), graph=KNN(k=3)))
+
+
+def test_losses_that_are_no_numbers_end_a_training() -> None:
+    task = task_of()
+    with torch.no_grad():
+        task.model.classifier.conv.bias.fill_(float("nan"))  # type: ignore[union-attr, operator]
+    with pytest.raises(TrainingDivergedError, match=r"task\.learning_rate"):
+        trainer(1).fit(task, task.train_dataloader())

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class NoAugmentation:
+    """Nothing is changed: for networks whose nodes are whole recordings, which spoil them as a task of their own."""
+
+    speeds: ClassVar[tuple[float, ...]] = ()
+    active: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)

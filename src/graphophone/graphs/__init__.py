@@ -11,7 +11,7 @@ from typing import Any
 
 from graphophone.graphs.base import GraphBuilder, GraphError
 from graphophone.graphs.none import NoGraph
-from graphophone.graphs.signed import signed_edges
+from graphophone.graphs.signed import Signed, signed_edges
 from graphophone.graphs.similarity import (
     KNN,
     CosineThreshold,
@@ -47,6 +47,7 @@ GRAPHS: Registry[GraphBuilder] = Registry(
         "cosine_threshold": "graphophone.graphs.similarity:CosineThreshold",
         "cycle_topk": "graphophone.graphs.union:CycleTopK",
         "union": "graphophone.graphs.union:union_of",
+        "signed": "graphophone.graphs.signed:Signed",
     },
 )
 
@@ -93,6 +94,7 @@ __all__ = [
     "GraphError",
     "Line",
     "NoGraph",
+    "Signed",
     "SubgraphSampler",
     "TemporalWindow",
     "TopKSimilarity",

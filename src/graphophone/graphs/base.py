@@ -6,7 +6,7 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from graphophone.errors import GraphophoneError
 # What one thread does in about three milliseconds.
 SMALL_WORK = 10**8
 _EDGE_VALUES = ("edge_attr", "edge_weight")
+
+Joins = Literal["frames", "recordings", "nothing"]
 
 
 class GraphError(GraphophoneError):
@@ -32,9 +34,15 @@ class GraphBuilder(BaseTransform):
     replaced, and `edge_attr` and `edge_weight`, which described them, are dropped.
 
     A `Batch` gets exactly the edges that its graphs would get one by one, and can still be taken apart.
+
+    Attributes:
+        name: Name in the registry.
+        joins: What nodes are: `"frames"` of a recording, whole `"recordings"`, or `"nothing"`.
+        reads_features: Whether edges follow from node features.
     """
 
     name: ClassVar[str]
+    joins: ClassVar[Joins] = "frames"
     reads_features: bool = False
 
     @abstractmethod
@@ -61,19 +69,7 @@ class GraphBuilder(BaseTransform):
         if self.reads_features:
             features_of(self, data.x)
         ptr = graph_pointers(data)
-        edge_index = self.edges(ptr, data.x if self.reads_features else None)
-        for key in _EDGE_VALUES:
-            if key in data:
-                del data[key]
-        data.edge_index = edge_index
-        if isinstance(data, Batch) and hasattr(data, "_slice_dict"):
-            # The dictionaries are shared with the batch this one was copied from: replace them, never write to them.
-            bounds = torch.searchsorted(edge_index[1].contiguous(), ptr).cpu()
-            slices = {key: value for key, value in data._slice_dict.items() if key not in _EDGE_VALUES}
-            shifts = {key: value for key, value in data._inc_dict.items() if key not in _EDGE_VALUES}
-            data._slice_dict = {**slices, "edge_index": bounds}
-            data._inc_dict = {**shifts, "edge_index": ptr[:-1].cpu()}
-        return data
+        return set_edges(data, ptr, self.edges(ptr, data.x if self.reads_features else None))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -92,6 +88,33 @@ class GraphBuilder(BaseTransform):
     def __repr__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in self.config.items() if key != "name")
         return f"{type(self).__name__}({options})"
+
+
+def set_edges(data: Data, ptr: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Data:
+    """Give `data` new edges, and weights if there are any; what described the old ones is dropped.
+
+    Args:
+        data: A graph or a batch; it is changed, and returned.
+        ptr: Where each graph begins, and where the last one ends. [graphs + 1] int64
+        edge_index: Sorted by target. [2, edges] int64
+        edge_weight: Their weights. [edges]
+    """
+    for key in _EDGE_VALUES:
+        if key in data:
+            del data[key]
+    data.edge_index = edge_index
+    if edge_weight is not None:
+        data.edge_weight = edge_weight
+    if isinstance(data, Batch) and hasattr(data, "_slice_dict"):
+        # The dictionaries are shared with the batch this one was copied from: replace them, never write to them.
+        bounds = torch.searchsorted(edge_index[1].contiguous(), ptr).cpu()
+        slices = {key: value for key, value in data._slice_dict.items() if key not in _EDGE_VALUES}
+        shifts = {key: value for key, value in data._inc_dict.items() if key not in _EDGE_VALUES}
+        slices["edge_index"], shifts["edge_index"] = bounds, ptr[:-1].cpu()
+        if edge_weight is not None:
+            slices["edge_weight"], shifts["edge_weight"] = bounds, torch.zeros_like(ptr[:-1]).cpu()
+        data._slice_dict, data._inc_dict = slices, shifts
+    return data
 
 
 def graph_pointers(data: Data) -> Tensor:

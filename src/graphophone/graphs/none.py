@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphophone.graphs.base import GraphBuilder, GraphError
+from graphophone.graphs.base import GraphBuilder, GraphError, Joins
 
 
 class NoGraph(GraphBuilder):
@@ -18,6 +18,7 @@ class NoGraph(GraphBuilder):
     """
 
     name: ClassVar[str] = "none"
+    joins: ClassVar[Joins] = "nothing"
 
     def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
         """There are none to give.

@@ -12,12 +12,22 @@ alike. Distance is Euclidean; ties go to the smaller index.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Data
 
-from graphophone.graphs.base import GraphError, require, threads_for
+from graphophone.graphs.base import (
+    GraphBuilder,
+    GraphError,
+    Joins,
+    features_of,
+    graph_pointers,
+    require,
+    set_edges,
+    threads_for,
+)
 from graphophone.graphs.search import BLOCK, nearest_edges
 from graphophone.graphs.space import Space
 
@@ -66,9 +76,7 @@ def signed_edges(
         (tensor([[1, 2, 3, 0, 3, 0, 3, 0, 1, 2],
                 [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]]), tensor([ 1., -1., -1.,  1., -1., -1.,  1., -1., -1.,  1.]))
     """
-    require(positives >= 1, f"signed edges: positives is {positives}; give at least 1")
-    require(k is None or k >= 1, f"signed edges: k is {k}; give at least 1, or None for all")
-    require(far in ("any", "other_class"), f'signed edges: far is {far!r}; give "any" or "other_class"')
+    _check_rules(positives, k, far)
     require(block >= 1, f"signed edges: block is {block}; give at least 1")
     if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise GraphError(
@@ -83,6 +91,55 @@ def signed_edges(
         few = _chosen_in_small_sets(x, labels, ptr, positives, far) if k is None and block >= ROOM else None
         alike, different = few or _chosen(x, labels, ptr, positives, k, far, block)
         return _merge(alike, different, len(x))
+
+
+class Signed(GraphBuilder):
+    """Signed edges of recordings: `signed_edges` of `data.x` and, where there is one, `data.y`.
+
+    Args:
+        positives: See `signed_edges`.
+        k: See `signed_edges`.
+        far: See `signed_edges`.
+
+    Example:
+        >>> data = Data(x=torch.tensor([[0.0], [1.0], [5.0], [6.0]]), y=torch.tensor([0, 0, 1, -1]))
+        >>> Signed(positives=1)(data).edge_weight.tolist()
+        [1.0, -1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0]
+    """
+
+    name: ClassVar[str] = "signed"
+    joins: ClassVar[Joins] = "recordings"
+    reads_features: bool = True
+
+    def __init__(self, positives: int = 2, k: int | None = None, far: Far = "any") -> None:
+        _check_rules(positives, k, far)
+        self.positives = positives
+        self.k = k
+        self.far: Far = far
+
+    def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
+        """`edge_index` of nodes none of which has a label. [2, edges] int64."""
+        return self.signed(ptr, features_of(self, x), None)[0]
+
+    def signed(self, ptr: Tensor, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`signed_edges` by these rules; without `y` no node has a label."""
+        labels = torch.full(x.shape[:1], -1, device=x.device) if y is None else y
+        return signed_edges(x, labels, ptr=ptr, positives=self.positives, k=self.k, far=self.far)
+
+    def forward(self, data: Data) -> Data:
+        """Set `data.edge_index` and `data.edge_weight` from `data.x` and, if there, `data.y` (-1: no label).
+
+        Raises:
+            GraphError: See `GraphBuilder.forward` and `signed_edges`.
+        """
+        x, ptr = features_of(self, data.x), graph_pointers(data)
+        return set_edges(data, ptr, *self.signed(ptr, x, data.get("y")))
+
+
+def _check_rules(positives: int, k: int | None, far: str) -> None:
+    require(positives >= 1, f"signed edges: positives is {positives}; give at least 1")
+    require(k is None or k >= 1, f"signed edges: k is {k}; give at least 1, or None for all")
+    require(far in ("any", "other_class"), f'signed edges: far is {far!r}; give "any" or "other_class"')
 
 
 def _chosen(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -191,6 +192,31 @@ class SubgraphSampler:
         return signed_subgraphs(
             self.x, self.labels, node, ptr, positives=self.positives, k=self.k, far=self.far, block=self.block
         )
+
+
+class WholePool(SubgraphSampler):
+    """The whole pool as one graph, in every epoch: what subgraphs are compared to.
+
+    Arguments are those of `SubgraphSampler`; `per_class` and `unlabelled` say how large a reference graph is, no more.
+    The edges are found once, by an exact search in chunks.
+    """
+
+    @property
+    def subgraphs(self) -> int:
+        """One."""
+        return 1
+
+    def nodes(self, epoch: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """All nodes; arguments as `SubgraphSampler.nodes`."""
+        yield np.arange(len(self.labels)), np.array([0, len(self.labels)])
+
+    def epoch(self, epoch: int = 0) -> Iterator[Data]:
+        """One batch; arguments as `SubgraphSampler.epoch`."""
+        yield self._whole
+
+    @cached_property
+    def _whole(self) -> Data:
+        return self._build(*next(self.nodes(0)))
 
 
 def signed_subgraphs(

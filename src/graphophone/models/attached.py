@@ -71,13 +71,14 @@ def pseudo_label(model: nn.Module, sampler: SubgraphSampler, *, epoch: int = 0) 
         sampler: Draws the subgraphs.
         epoch: Which of its epochs: give one that no training has seen, or any.
     """
+    device = next(model.parameters()).device
     labels = torch.full_like(sampler.labels, -1)
     confidence = torch.zeros(len(labels), dtype=torch.float32, device=labels.device)
     with _evaluation(model):
         for batch in sampler.epoch(epoch):
             free = batch.y < 0
-            p = model(batch.x, batch.edge_index, batch.edge_weight)[free].float().softmax(dim=1)
-            highest = p.max(dim=1)
+            nodes = (batch.x.to(device), batch.edge_index.to(device), batch.edge_weight.to(device))
+            highest = model(*nodes).to(batch.x)[free].softmax(dim=1).max(dim=1)
             labels[batch.node[free]] = highest.indices
             confidence[batch.node[free]] = highest.values
     return PseudoLabels(labels, confidence)

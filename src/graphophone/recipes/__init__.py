@@ -36,10 +36,13 @@ AUGMENTATIONS: Registry[Any] = Registry(
     "augmentation",
     {
         "frames": "graphophone.features.augment:FrameAugmentation",
+        "none": "graphophone.features.augment:NoAugmentation",
         "spectrogram": "graphophone.features.spectrogram_augment:SpectrogramAugmentation",
     },
 )
-_AUGMENTATION_OF = {"graph": "frames", "spectrogram": "spectrogram"}
+# What a model reads, and the augmentation and the graph that a recipe for it has unless it says otherwise.
+_AUGMENTATION_OF = {"graph": "frames", "spectrogram": "spectrogram", "nodes": "none"}
+_GRAPH_OF = {"spectrogram": "none", "nodes": "signed"}
 
 
 @dataclass
@@ -78,7 +81,8 @@ class Training:
 
     Args:
         epochs: Longest training, in passes over the training part.
-        batch_size: Utterances per optimiser step, over all devices.
+        batch_size: Utterances per optimiser step, over all devices. Networks whose nodes are recordings do not read it:
+            their steps see subgraphs, whose sizes are options of the task.
         patience: Epochs without a better validation figure before training stops; 0 never stops early.
         selection: ``"best"`` keeps the epoch of the best validation figure (UA, or mAP of tags), ``"last"`` the last.
         averaging: ``"ema"`` validates, selects and keeps an exponential moving average of the weights; ``"epochs"``
@@ -185,7 +189,7 @@ class Recipe:
 
     @property
     def reads(self) -> str:
-        """What the model reads: ``"graph"`` or ``"spectrogram"``."""
+        """What the model reads: ``"graph"``, ``"spectrogram"`` or ``"nodes"``."""
         return _reads(self.model["name"])
 
     @property
@@ -422,7 +426,7 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
         label: What messages call the recipe.
     """
     names: dict[str, str] = {}
-    # The model comes first: whether it reads a graph or a spectrogram decides what the others default to.
+    # The model comes first: what it reads decides what the others default to.
     for slot in ("model", *(slot for slot in SLOTS if slot != "model"), "augment"):
         section = data.setdefault(slot, {})
         if isinstance(section, str):
@@ -430,8 +434,8 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
         if not isinstance(section, dict):
             raise RecipeError(f"{label}: {slot} must be a mapping with a 'name', not {section!r}")
         reads = "graph" if slot == "model" else _reads(names["model"])
-        if slot == "graph" and reads == "spectrogram" and not section:
-            section["name"] = "none"
+        if slot == "graph" and reads in _GRAPH_OF and not section:
+            section["name"] = _GRAPH_OF[reads]
         if slot == "augment":
             section.setdefault("name", _AUGMENTATION_OF[reads])
         new = chosen.get(f"{slot}.name")
@@ -442,11 +446,6 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
             raise RecipeError(f"{label}: {slot}.name is missing; one of: {', '.join(registry.names())}")
         names[slot] = str(section["name"])
         registry.get(names[slot])
-        if slot == "model" and _reads(names[slot]) not in _AUGMENTATION_OF:
-            raise RecipeError(
-                f"{label}: model {names[slot]!r} is not trained by a recipe; it reads {_reads(names[slot])}, not a "
-                "graph or a spectrogram of each recording"
-            )
     if _reads(names["model"]) == "spectrogram":
         section = data.setdefault("standardize", {})
         if isinstance(section, dict):
@@ -455,22 +454,38 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
     return names
 
 
+_READ = {"graph": "graphs", "spectrogram": "spectrograms", "nodes": "recordings as nodes of one graph"}
+
+
 def _check_reads(names: Mapping[str, str], label: str) -> None:
-    """Refuse parts that hand graphs to a model that reads spectrograms, or the other way round."""
+    """Refuse a task, a graph or an augmentation that hands a model something else than it reads."""
     model, reads = names["model"], _reads(names["model"])
-    graphs = reads == "graph"
     tasks = [name for name in _registry("task").names() if getattr(_registry("task").get(name), "reads", "") == reads]
     if names["task"] not in tasks and getattr(_registry("task").get(names["task"]), "reads", reads) != reads:
         raise RecipeError(
-            f"{label}: model {model!r} reads {'graphs' if graphs else 'spectrograms'}, and task {names['task']!r} does "
-            f"not; set task.name to {' or '.join(tasks)}"
+            f"{label}: model {model!r} reads {_READ[reads]}, and task {names['task']!r} does not; set task.name to "
+            f"{' or '.join(tasks)}"
         )
-    if graphs and names["graph"] == "none":
-        raise RecipeError(f"{label}: model {model!r} reads a graph; set graph.name to a builder such as cycle_topk")
-    if not graphs and names["graph"] != "none":
+    joins = _joins(names["graph"])
+    if reads == "graph" and joins != "frames":
+        raise RecipeError(
+            f"{label}: model {model!r} reads a graph of each recording; set graph.name to a builder such as cycle_topk"
+        )
+    if reads == "spectrogram" and joins != "nothing":
         raise RecipeError(f"{label}: model {model!r} builds its graph itself; set graph.name to none")
+    if reads == "nodes" and joins != "recordings":
+        graphs = [name for name in _registry("graph").names() if _joins(name) == "recordings"]
+        raise RecipeError(
+            f"{label}: to model {model!r} every recording is a node, and graph {names['graph']!r} joins none; set "
+            f"graph.name to {' or '.join(graphs)}"
+        )
     if names["augment"] != _AUGMENTATION_OF[reads]:
         raise RecipeError(f"{label}: model {model!r} needs augment.name {_AUGMENTATION_OF[reads]}")
+
+
+def _joins(graph: str) -> str:
+    """What the edges of a registered graph builder join."""
+    return str(getattr(_registry("graph").get(graph), "joins", "frames"))
 
 
 def corpus_options(name: str, words: Mapping[str, str]) -> dict[str, Any]:

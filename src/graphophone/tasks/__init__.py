@@ -10,6 +10,7 @@ TASKS: Registry[LightningModule] = Registry(
         "graph_classification": "graphophone.tasks.classification:GraphClassification",
         "clip_classification": "graphophone.tasks.clip_classification:ClipClassification",
         "clip_tagging": "graphophone.tasks.clip_tagging:ClipTagging",
+        "subgraph_classification": "graphophone.tasks.subgraphs:SubgraphClassification",
     },
 )
 

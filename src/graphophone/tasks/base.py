@@ -46,10 +46,12 @@ class SupervisedTask(LightningModule):
 
     Attributes:
         kind: ``"classification"``: one label per item; ``"tagging"``: any number.
-        reads: ``"graph"``: batches of graphs; ``"spectrogram"``: batches of spectrograms.
+        reads: ``"graph"``: batches of graphs; ``"spectrogram"``: batches of spectrograms; ``"nodes"``: recordings that
+            are nodes of one graph, or of many.
         monitor: The logged figure that chooses an epoch; higher is better.
         monitor_words: The same in words.
         curves: Names of what is logged in every epoch.
+        validate_every: Epochs from one validation to the next.
 
     Args:
         model: The network.
@@ -58,10 +60,11 @@ class SupervisedTask(LightningModule):
     """
 
     kind: ClassVar[Literal["classification", "tagging"]]
-    reads: ClassVar[Literal["graph", "spectrogram"]]
+    reads: ClassVar[Literal["graph", "spectrogram", "nodes"]]
     monitor: ClassVar[str]
     monitor_words: ClassVar[str]
-    curves: ClassVar[tuple[str, ...]]
+    curves: tuple[str, ...]
+    validate_every: int = 1
 
     def __init__(self, model: nn.Module, optimization: Optimization, seed: int) -> None:
         super().__init__()
@@ -75,17 +78,25 @@ class SupervisedTask(LightningModule):
         rank = self.global_rank * 1_000_000_007
         torch.manual_seed((self.seed * 1_000_003 + self.current_epoch + rank) % 2**63)
 
-    def log_training(self, loss: Tensor, batch_size: int) -> None:
-        """Log the loss of a batch.
+    def check_finite(self, loss: Tensor) -> None:
+        """Refuse to go on with a loss that is not a number.
 
         Raises:
-            TrainingDivergedError: If it is not a number.
+            TrainingDivergedError: Naming the epoch and what to change.
         """
         if not torch.isfinite(loss):
             raise TrainingDivergedError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch}: lower task.learning_rate "
                 f"(now {self.optimization.learning_rate:g}) or set training.gradient_clip"
             )
+
+    def log_training(self, loss: Tensor, batch_size: int) -> None:
+        """Log the loss of a batch.
+
+        Raises:
+            TrainingDivergedError: If it is not a number.
+        """
+        self.check_finite(loss)
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=batch_size, sync_dist=True)
 
     def log_epoch(self) -> None:
@@ -95,6 +106,13 @@ class SupervisedTask(LightningModule):
         if callable(spreads):
             for number, spread in enumerate(spreads(), 1):
                 self.log(f"centroid_spread_{number}", spread)
+
+    def companions(self) -> dict[str, Any] | None:
+        """What a model folder holds beside the network: arguments of `graphophone.inference.bundle.save_bundle`.
+
+        None where the network cannot answer for new recordings: no model folder is written.
+        """
+        return {}
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         return self.optimization.configure(self.model, self)

@@ -46,6 +46,9 @@ class EpochKeeper(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:  # noqa: D102
         row = {"epoch": float(trainer.current_epoch)}
         row |= {name: float(trainer.callback_metrics.get(name, math.nan)) for name in pl_module.curves}
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            # What there is, is of an earlier epoch.
+            row |= {name: math.nan for name in row if name.startswith("validation_")}
         row |= {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("centroid_spread")}
         row["seconds"] = time.perf_counter() - self._started
         self.curves.append(row)
@@ -60,7 +63,7 @@ class EpochKeeper(ModelCheckpoint):
         epoch = int(row["epoch"]) + 1
         line = f"{self.folder.name}  epoch {epoch}/{self.epochs}  loss {row['train_loss']:.3f}  "
         measured = [other for other in self.curves if not math.isnan(other[task.monitor])]
-        if measured:
+        if not math.isnan(row[task.monitor]):
             best = max(measured, key=lambda other: other[task.monitor])
             line += (
                 f"{task.monitor_words} {100 * row[task.monitor]:.1f} "

@@ -33,7 +33,7 @@ class Classification(SupervisedTask):
     kind: ClassVar[Literal["classification", "tagging"]] = "classification"
     monitor: ClassVar[str] = "validation_ua"
     monitor_words: ClassVar[str] = "validation UA"
-    curves: ClassVar[tuple[str, ...]] = (
+    curves: tuple[str, ...] = (
         "train_loss",
         "train_ua",
         "validation_loss",

@@ -71,7 +71,7 @@ class ClipTagging(SupervisedTask):
     reads: ClassVar[Literal["graph", "spectrogram"]] = "spectrogram"
     monitor: ClassVar[str] = "validation_map"
     monitor_words: ClassVar[str] = "validation mAP"
-    curves: ClassVar[tuple[str, ...]] = (
+    curves: tuple[str, ...] = (
         "train_loss",
         "validation_loss",
         "validation_map",

@@ -2,122 +2,239 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch_geometric.data import Data
-from torchmetrics.classification import MulticlassConfusionMatrix
 
-from graphophone.graphs.subgraphs import SubgraphSampler
+from graphophone.evaluation.embeddings import mean_average_distance
+from graphophone.graphs.attachment import Attachment, attach
+from graphophone.graphs.signed import Signed
+from graphophone.graphs.subgraphs import SubgraphSampler, WholePool
 from graphophone.models.attached import draw_references, predict_attached, pseudo_label
 from graphophone.models.subgraph_ssl import SubgraphSSL
-from graphophone.tasks.base import SupervisedTask, unweighted_accuracy, weighted_accuracy
-from graphophone.tasks.optimization import Optimization, TaskError
+from graphophone.tasks.nodes import Nodes, NodeTask, Recordings
+from graphophone.tasks.optimization import Optimization, Schedule, TaskError
 
-Recordings = tuple[Tensor, Tensor, Sequence[str]]
-"""Features ``[clips, dims]``, classes ``[clips]`` and ids of recordings outside the pool."""
+Sampling = Literal["subgraphs", "whole"]
+
+# Pseudo-labels are read from the subgraphs of an epoch that no training has: the same whenever they are asked for, so
+# that a network is validated exactly as it is tested and deployed.
+UNSEEN = 2**32 - 1
 
 
-class SubgraphClassification(SupervisedTask):
-    """The losses of a `SubgraphSSL` in sampled subgraphs; validated as it will be used, with random edges.
+class SubgraphClassification(NodeTask):
+    """The losses of a `SubgraphSSL` in sampled subgraphs; validated and tested as it will be used.
 
-    One subgraph (or `batch_graphs` of the sampler) is one step of the optimiser; an epoch has seen every unlabelled
-    recording once. Before each validation the pool is pseudo-labelled and reference graphs are drawn, to which the
-    validation recordings are attached. Logged are every loss by its name (``train_cross_entropy``, ``train_denoise``
-    and so on), ``train_loss``, ``validation_loss``, ``validation_ua`` and ``validation_wa``.
-
-    It brings its own data loaders: ``Trainer(...).fit(task)``.
+    One subgraph (or `batch_graphs`) is one step of the optimiser; an epoch has seen every unlabelled recording once.
+    For an answer the pool is pseudo-labelled, reference graphs are drawn from it, and each new recording is attached to
+    copies of them (`graphophone.models.attached`). Shirian, Somandepalli, Guha (IEEE JSTSP, 2022), section III.
 
     Args:
         model: The network, with its self-supervised tasks and the weights of its losses.
-        sampler: Draws subgraphs from the training pool.
-        validation: Recordings that an epoch is chosen on; None: none are.
-        edges: T, random edges of each validation recording.
-        draws: R, reference graphs that answers are averaged over.
-        true_share: See `graphophone.graphs.attachment.draw_reference`.
-        optimization: Optimiser and schedule; None: Adam at 1e-3, as published.
+        num_classes: Number of labels.
+        per_class: Labelled recordings of each class in a subgraph (12 for speech and 2 for events, as published).
+        unlabelled: Unlabelled recordings in a subgraph.
+        batch_graphs: Subgraphs in one step.
+        sampling: ``"subgraphs"``; or ``"whole"``, a control: the pool is one graph, and a step is an epoch.
+        edges: T, edges of each new recording.
+        draws: R, reference graphs that answers are averaged over (1 as published).
+        attachment: Whether a new recording is attached to ``"random"`` nodes, as published, or to the ``"nearest"``.
+        reference_size: Nodes of a reference graph; None: as a subgraph of the training has.
+        true_share: Share of the nodes of a reference graph with a true label, as far as there are; None: as they fall.
+        validate_every: Epochs from one validation to the next.
+        optimizer: ``"adam"`` (as published) or ``"adamw"`` (decoupled weight decay).
+        learning_rate: Peak learning rate.
+        weight_decay: Weight decay; biases and other vectors are spared with ``"adamw"``.
+        betas: Decay of the optimiser's running means of the gradient and of its square.
+        schedule: ``"constant"``, ``"cosine"``, ``"onecycle"``, over the optimiser steps of the whole training, or
+            ``"multistep"``.
+        warmup: Share of the steps in which the rate rises.
+        warmup_steps: The same as a number of steps, in place of the share.
+        milestones: Numbers of epochs done at which ``"multistep"`` lowers the rate.
+        gamma: What ``"multistep"`` multiplies it by.
+        class_weights: None: subgraphs hold all classes equally often.
         seed: What the randomness of each epoch is derived from.
     """
-
-    kind: ClassVar[Literal["classification", "tagging"]] = "classification"
-    reads: ClassVar[Literal["graph", "spectrogram"]] = "graph"
-    monitor: ClassVar[str] = "validation_ua"
-    monitor_words: ClassVar[str] = "validation UA"
-    curves: ClassVar[tuple[str, ...]] = ("train_loss", "validation_loss", "validation_ua", "validation_wa")
-
-    model: SubgraphSSL
 
     def __init__(
         self,
         model: SubgraphSSL,
-        sampler: SubgraphSampler,
-        validation: Recordings | None = None,
-        *,
+        num_classes: int,
+        per_class: int = 12,
+        unlabelled: int = 5,
+        batch_graphs: int = 1,
+        sampling: Sampling = "subgraphs",
         edges: int = 4,
-        draws: int = 1,
+        draws: int = 10,
+        attachment: Attachment = "random",
+        reference_size: int | None = None,
         true_share: float | None = None,
-        optimization: Optimization | None = None,
+        validate_every: int = 1,
+        optimizer: Literal["adam", "adamw"] = "adam",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.999),
+        schedule: Schedule = "constant",
+        warmup: float = 0.0,
+        warmup_steps: int = 0,
+        milestones: Sequence[int] = (),
+        gamma: float = 0.5,
+        class_weights: Sequence[float] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__(model, optimization or Optimization(learning_rate=1e-3, weight_decay=0.0), seed)
-        if model.num_classes != sampler.num_classes:
+        optimization = Optimization(
+            optimizer, learning_rate, weight_decay, betas, schedule, warmup, warmup_steps, milestones, gamma
+        )
+        super().__init__(model, num_classes, optimization, validate_every, seed)
+        counts = {
+            "per_class": per_class,
+            "unlabelled": unlabelled,
+            "batch_graphs": batch_graphs,
+            "edges": edges,
+            "draws": draws,
+            "validate_every": validate_every,
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise TaskError(f"task.{name} must be at least 1, not {value}")
+        if reference_size is not None and reference_size < num_classes:
             raise TaskError(
-                f"the model has {model.num_classes} classes and the pool {sampler.num_classes}; make them fit"
+                f"task.reference_size is {reference_size}, but a reference graph holds a node of each of {num_classes} "
+                "classes; raise it"
             )
-        if edges < 1 or draws < 1:
-            raise TaskError(f"task.edges and task.draws must be at least 1, not {edges} and {draws}")
-        self.sampler = sampler
-        self.validation = validation
+        if true_share is not None and not 0 <= true_share <= 1:
+            raise TaskError(f"task.true_share must be a share, from 0 to 1, not {true_share}")
+        if class_weights is not None:
+            raise TaskError("sampled subgraphs hold every class equally often: set training.class_weights to false")
+        self.num_classes = num_classes
+        self.per_class = per_class
+        self.unlabelled = unlabelled
+        self.batch_graphs = batch_graphs
+        self.sampling = sampling
         self.edges = edges
         self.draws = draws
+        self.attachment: Attachment = attachment
+        self.reference_size = reference_size
         self.true_share = true_share
-        self.validation_confusion = MulticlassConfusionMatrix(model.num_classes)
-        self.references: list[Data] = []
+        self.references: tuple[Data, ...] = ()
+        self._ids: list[str] = []
+
+    def use(self, nodes: Nodes) -> None:
+        """Make the sampler of the pool: training items with and without label, and no others.
+
+        Raises:
+            TaskError: If the graph has no rules for signed edges.
+            GraphError: If a class has no labelled item.
+        """
+        rules = nodes.graph
+        if not isinstance(rules, Signed):
+            raise TaskError(f"subgraphs are drawn with signed edges, not with {rules!r}; set graph.name to signed")
+        pool = torch.cat([nodes.train, nodes.unlabelled]).sort().values
+        labels = torch.where(torch.isin(pool, nodes.train), nodes.y[pool], -1)
+        kind = WholePool if self.sampling == "whole" else SubgraphSampler
+        self.sampler = kind(
+            nodes.x[pool],
+            labels,
+            num_classes=self.num_classes,
+            per_class=self.per_class,
+            unlabelled=self.unlabelled,
+            batch_graphs=self.batch_graphs,
+            positives=rules.positives,
+            k=rules.k,
+            far=rules.far,
+            seed=self.seed,
+        )
+        self._ids = [nodes.ids[row] for row in pool.tolist()]
 
     def train_dataloader(self) -> _Epochs:
         """The subgraphs of the current epoch."""
         return _Epochs(self)
 
-    def val_dataloader(self) -> DataLoader | list:
-        """Validation recordings, many at a time; none if there are none."""
-        if self.validation is None:
-            return []
-        x, y, ids = self.validation
-        whole = [(x[part], y[part], list(ids[part])) for part in _parts(len(x), 1024)]
-        return DataLoader(whole, batch_size=None)  # type: ignore[arg-type]
+    def forward(self, batch: Data) -> Tensor:
+        """Logits ``[nodes, classes]`` of a batch of subgraphs."""
+        return self.model(batch.x, batch.edge_index, batch.edge_weight)
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:  # noqa: D102
         losses = self.model.losses(batch.x, batch.edge_index, batch.edge_weight, batch.y, batch.batch)
         done = (self.current_epoch + batch_idx / max(1, len(self.sampler))) / max(1, self.trainer.max_epochs or 1)
         total = self.model.total(losses, progress=done)
-        self.log_training(total, batch.num_graphs)
-        named = {f"train_{name}": loss.detach() for name, loss in losses.items()}
-        self.log_dict(named, on_epoch=True, on_step=False, batch_size=batch.num_graphs)
+        self.count_losses(total, losses)
         return total
 
-    def on_validation_epoch_start(self) -> None:
-        """Pseudo-label the pool and draw reference graphs."""
-        pseudo = pseudo_label(self.model, self.sampler, epoch=self.current_epoch)
-        self.references = draw_references(
-            self.sampler, pseudo.labels, draws=self.draws, true_share=self.true_share, seed=self.seed
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Other weights take the pool for something else: references are drawn anew."""
+        self.references = ()
+        return super().load_state_dict(*args, **kwargs)
+
+    def refer(self) -> tuple[Data, ...]:
+        """Pseudo-label the pool with the weights as they are and draw reference graphs."""
+        pseudo = pseudo_label(self.model, self.sampler, epoch=UNSEEN)
+        drawn = draw_references(
+            self.sampler,
+            pseudo.labels,
+            draws=self.draws,
+            size=self.reference_size,
+            true_share=self.true_share,
+            seed=self.seed,
         )
+        return _on(self.device, drawn)
+
+    def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self.references = self.refer()
+
+    def on_predict_epoch_start(self) -> None:  # noqa: D102
+        self.references = _on(self.device, self.references) or self.refer()
+
+    def on_fit_end(self) -> None:
+        """The references of the last validation are not those of the weights that are kept."""
+        self.references = ()
 
     def validation_step(self, batch: Recordings, batch_idx: int) -> None:  # noqa: D102
-        x, y, ids = batch
-        p = predict_attached(self.model, self.references, x, ids, edges=self.edges, seed=self.seed).probabilities
-        self.validation_confusion.update(p, y)
-        self.validation_loss.update(F.nll_loss(p.clamp(min=1e-12).log(), y), weight=len(x))
+        found = predict_attached(self.model, self.references, batch["x"], batch["ids"], **self._how)
+        self.validate_on(found.probabilities, batch["y"])
 
-    def on_validation_epoch_end(self) -> None:  # noqa: D102
-        confusion = self.validation_confusion.compute()
-        self.log("validation_loss", self.validation_loss.compute())
-        self.log("validation_ua", unweighted_accuracy(confusion), prog_bar=True)
-        self.log("validation_wa", weighted_accuracy(confusion), prog_bar=True)
-        self.validation_confusion.reset()
-        self.validation_loss.reset()
+    def predict_step(self, batch: Recordings, batch_idx: int) -> dict[str, Tensor]:
+        """Answers for some recordings.
+
+        Returns:
+            ``row`` ``[clips]``, ``probabilities`` ``[clips, classes]``, ``spread``, the standard deviation of that of
+            the likeliest class over the draws ``[clips]``, ``states`` before the heads ``[clips, dims]``, and ``mad``,
+            the mean average distance of the states of the graphs of these recordings in the first draw ``[clips]``.
+        """
+        x, ids = batch["x"], batch["ids"]
+        found = predict_attached(self.model, self.references, x, ids, states=self.model.embed, **self._how)
+        assert found.states is not None  # noqa: S101 - asked for
+        likeliest = found.probabilities.argmax(dim=1, keepdim=True)
+        graphs = attach(self.references[0], x, ids, **self._how)
+        states = self.model.embed(graphs.x, graphs.edge_index, graphs.edge_weight)
+        return {
+            "row": batch["row"],
+            "probabilities": found.probabilities,
+            "spread": found.spread.gather(1, likeliest)[:, 0],
+            "states": found.states,
+            "mad": torch.full((len(x),), mean_average_distance(states, graphs.ptr)),
+        }
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """How recordings are attached."""
+        return {"edges": self.edges, "how": self.attachment, "seed": self.seed}
+
+    def companions(self) -> dict[str, Any]:
+        """The reference graphs, with the names of their recordings, and how new ones are attached."""
+        references = _on("cpu", self.references or self.refer())
+        for graph in references:
+            graph.id = [self._ids[row] for row in graph.node.tolist()]
+        return {"references": references, "attachment": self._how}
+
+
+def _on(device: str | torch.device, graphs: Sequence[Data]) -> tuple[Data, ...]:
+    """Graphs on a device; those given stay where they are (`Data.to` moves a graph itself)."""
+    return tuple(copy.copy(graph).to(device) for graph in graphs)
 
 
 class _Epochs:
@@ -131,7 +248,3 @@ class _Epochs:
 
     def __len__(self) -> int:
         return len(self.task.sampler)
-
-
-def _parts(items: int, size: int) -> list[slice]:
-    return [slice(begin, begin + size) for begin in range(0, items, size)]
