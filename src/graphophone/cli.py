@@ -612,9 +612,20 @@ def run_export(options: argparse.Namespace) -> int:
     exported = export_onnx(options.model, options.output, input=options.input, opset=options.opset)
     out.print(f"model:       {exported.path} ({exported.path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     out.print(f"description: {exported.sidecar}", soft_wrap=True)
-    left = f"; {exported.undecided} of the clips hang on rounding and prove nothing" if exported.undecided else ""
-    largest = f"{exported.difference:.1e}"
-    out.print(f"checked: its logits differ from the model's by {largest} at most{left}", highlight=False)
+    clips = exported.description["verified"]["clips"]
+    out.print(
+        f"checked: the logits differ from the model's by {exported.difference:.1e} at most on "
+        f"{clips - exported.undecided or clips} of {clips} clips of noise and sound",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if exported.undecided:
+        out.print(
+            f"on {exported.undecided} of them the model hangs on rounding (a choice between nearly equal neighbours): "
+            f"there the file may choose otherwise, by up to {exported.share:.1%} of the largest logit",
+            highlight=False,
+            soft_wrap=True,
+        )
     return OK
 
 

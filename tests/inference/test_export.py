@@ -185,7 +185,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
     (tmp_path / "a.onnx").write_text("the former one")
     embed = Mean.embed
     monkeypatch.setattr(Mean, "embed", lambda self, x: embed(self, x) + 0.1 * torch.compiler.is_compiling())
-    with pytest.raises(ExportError, match=r"logits of the file differ by 0\.\d+ from the model's, more than 0.0001"):
+    with pytest.raises(ExportError, match=r"logits of the file differ by 0\.\d+ from the model's, where 0.0001 is"):
         export_onnx(mean_bundle, tmp_path / "a.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
     assert (tmp_path / "a.onnx").read_text() == "the former one"
@@ -236,16 +236,43 @@ def test_clips_on_which_the_model_is_undecided_prove_nothing(torn: int):
             exporting._compare(Torn(), inputs, expected, answers)
         for outputs, wanted in zip(answers, expected, strict=True):
             outputs[0][:, 0] = wanted[0][:, 0] * 0.97  # near enough, where nothing is exact
-        difference, undecided = exporting._compare(Torn(), inputs, expected, answers)
+        difference, undecided, share = exporting._compare(Torn(), inputs, expected, answers)
         assert undecided == torn
         assert difference == pytest.approx(0.03 if torn == 8 else 3e-5, rel=0.01)
+        assert share == pytest.approx(0.03, rel=0.01)
         return
-    difference, undecided = exporting._compare(Torn(), inputs, expected, answers)
+    difference, undecided, share = exporting._compare(Torn(), inputs, expected, answers)
     assert undecided == torn
     assert difference == pytest.approx(3e-5, rel=0.01)
+    assert share == (pytest.approx(2, rel=0.1) if torn else 0)
     answers[1][0][4] += 1  # where the model is sure
     with pytest.raises(ExportError, match="differ by 1 from the model's"):
         exporting._compare(Torn(), inputs, expected, answers)
+
+
+class Step(nn.Module):
+    """A clip is over the edge or not; the others' logits are its numbers."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = torch.cat([(x[:, :1] > 1).float(), x[:, 1:]], dim=1)
+        return logits, logits.softmax(1)
+
+
+def test_a_choice_some_millionths_away_is_one_of_rounding():
+    for away, found in ((5e-6, True), (1e-3, False)):
+        clip = torch.tensor([[1 + away, 0.0]])
+        assert exporting._is_undecided(Step(), clip, 1e-4) == found
+
+
+def test_probabilities_of_large_logits_are_compared_as_well():
+    x = torch.tensor([[0.0, 10.0, 10.0]])
+    expected = [[output.numpy() for output in Step()(x)]]
+    x = x + torch.tensor([0.0, 9e-4, 0.0])  # within the share of the largest logit
+    answers = [[output.numpy() for output in Step()(x)]]
+    with pytest.raises(
+        ExportError, match=r"differ by 0\.0009 .* where 0\.001 is allowed, its probabilities by 0\.0002"
+    ):
+        exporting._compare(Step(), [x], expected, answers)
 
 
 def test_what_is_not_installed_is_named(tagger_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
