@@ -404,6 +404,10 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     third = MAP if measures.kind == "classification" and any(b.result.map is not None for b in beside) else None
     problems = list((info.get("corpus") or {}).get("problems") or [])
     problems.sort(key=lambda p: p.get("severity") != "error")
+    counted = (info.get("corpus") or {}).get("problem_counts")
+    # Before there was a table of them, a run listed all its problems.
+    counts, table = (counted, "problems.csv") if counted else ([{**p, "items": 1} for p in problems], "run.json")
+    more = sum(count["items"] for count in counts) - MAX_PROBLEMS
     speakers = pooled.get("per_speaker", []) if pooled else []
     bins = reliability_bins(results)
     dates = [
@@ -497,10 +501,8 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
             }
             for p in problems[:MAX_PROBLEMS]
         ],
-        "problems_words": _problems_words(problems),
-        "problems_more": (
-            f"{len(problems) - MAX_PROBLEMS:,} more are in run.json." if len(problems) > MAX_PROBLEMS else ""
-        ),
+        "problems_words": _problems_words(counts),
+        "problems_more": f"{more:,} more are in {table}." if more > 0 else "",
         "recipe": results.recipe_text,
         "figures": {
             name: made.get(name)
@@ -623,9 +625,10 @@ def _cards(results: RunResults) -> list[dict[str, str]]:
     return cards
 
 
-def _problems_words(problems: Sequence[Mapping[str, Any]]) -> str:
-    out = sum(p.get("severity") == "error" for p in problems)
-    used = len(problems) - out
+def _problems_words(counts: Sequence[Mapping[str, Any]]) -> str:
+    """How many items were left out and how many should be looked at, of the numbers of each kind of problem."""
+    out = sum(count["items"] for count in counts if count.get("severity") == "error")
+    used = sum(count["items"] for count in counts) - out
     parts = []
     if out:
         parts.append(f"{plural(out, 'item')} could not be used and {'was' if out == 1 else 'were'} left out")
