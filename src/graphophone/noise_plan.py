@@ -122,17 +122,14 @@ def _babble(items: Corpus, corpus: Corpus, talkers: Sequence[str | Path], sounds
     if sounds:
         raise TalkerError(f"corpus {corpus.name!r} is not one of speech: give recordings of speech with --talkers")
     groups = corpus_talkers(corpus)
-    speakers = [str(name) if name else "" for name in items.speakers or []]
+    speakers = items.speakers or []
     parts = []
-    for number, group in enumerate(groups):
-        # Who is not known gets the babble of the first group: it may hold their own voice.
-        rows = [row for row, name in enumerate(speakers) if name in group.speakers or (not name and number == 0)]
-        if rows:
-            parts.append((np.array(rows), group.noise))
+    for group in groups:
+        rows = np.flatnonzero([name in group.speakers for name in speakers])
+        if len(rows):
+            parts.append((rows, group.noise))
     notes = []
     voices = len({name for group in groups for name in group.speakers})
     if voices - max(len(group.speakers) for group in groups) < groups[0].noise.talkers:
         notes.append(f"The corpus has {voices} speakers only, so the babble holds some voices more than once.")
-    if unknown := speakers.count(""):
-        notes.append(f"The speakers of {unknown} test recordings are not known: their babble may hold their own voice.")
     return Planned("babble", parts, tuple(notes))

@@ -54,7 +54,7 @@ def corpus_talkers(corpus: Corpus) -> list[Talkers]:
         TalkerError: If the corpus does not name two speakers at least, or no other speaker's recording can be used.
     """
     names = corpus.speakers or []
-    speakers = sorted({str(name) for name in names if name}, key=natural_key)
+    speakers = sorted(set(names), key=natural_key)
     if len(speakers) < 2:
         known = f"only one speaker ({speakers[0]})" if speakers else "no speakers"
         raise TalkerError(
@@ -66,8 +66,8 @@ def corpus_talkers(corpus: Corpus) -> list[Talkers]:
     ids = corpus.table["id"].tolist()
     items: dict[str, list[Item]] = {name: [] for name in speakers}
     for item in sorted(audio_items(corpus), key=lambda item: stable_hash([ids[item.index]])):
-        if names[item.index] and item.path:
-            items[str(names[item.index])].append(item)
+        if item.path:
+            items[names[item.index]].append(item)
     groups = [speakers[first :: min(_GROUPS, len(speakers))] for first in range(min(_GROUPS, len(speakers)))]
     found = []
     for group in groups:
