@@ -93,6 +93,27 @@ def test_text_from_data_is_escaped(make_run: MakeRun, check: Check) -> None:
     assert "$x^2$" in page.text
 
 
+def test_problems_are_counted_in_all_where_run_json_lists_some(make_run: MakeRun, check: Check) -> None:
+    folder = make_run(seeds=(0,), folds=2)
+    plain = check(write_report(folder)).text
+    assert "1 item could not be used and was left out; 1 item was used but should be looked at." in plain
+    assert "more are in" not in plain
+    info = json.loads((folder / "run.json").read_text("utf-8"))
+    absent = {"item": "v", "row": None, "reason": "file not found: v", "severity": "error"}
+    info["corpus"]["problems"] = [absent] * 300
+    (folder / "run.json").write_text(json.dumps(info), "utf-8")
+    assert "300 items could not be used and were left out. " in (before := check(write_report(folder)).text)
+    assert "100 more are in run.json." in before, "a run of a time before the table of problems"
+    info["corpus"]["problem_counts"] = [
+        {"reason": "file not found", "severity": "error", "items": 5000},
+        {"reason": "silent", "severity": "warning", "items": 7},
+    ]
+    (folder / "run.json").write_text(json.dumps(info), "utf-8")
+    page = check(write_report(folder)).text
+    assert "5,000 items could not be used and were left out; 7 items were used but should be looked at." in page
+    assert "4,807 more are in problems.csv." in page
+
+
 def test_missing_files_are_tolerated_and_the_page_is_repeatable(make_run: MakeRun, check: Check) -> None:
     folder = make_run(seeds=(0,), folds=2)
     for missing in ("recipe.yaml", "sample.npz", "folds/fold0-seed0/curves.csv"):
@@ -235,10 +256,13 @@ def test_comparison_page(make_run: MakeRun, tmp_path: Path, check: Check) -> Non
     assert "Validation items choose pooling = weighted" in page.text
     assert page.row("run-max")[4:6] == ["58.0", "66.2"]  # beside Table 4
     assert "compare the order, not the values" in page.text
-    lost = page.row("pooling = max")
-    assert lost[1].startswith("−")
-    assert lost[3] == "0 / 6"
-    assert lost[5] == "Lower than the reference."
+    # Against the first run, on the same folds and seeds.
+    won = page.row("pooling = weighted")
+    assert won[1].startswith("+")
+    assert won[3] == "6 / 0"
+    assert won[5] == "Higher than the reference."
+    assert not any(row[:1] == ["pooling = max"] for row in page.rows)
+    assert "Told apart from pooling = max with the same seeds and folds, higher: mean and weighted." in page.text
     table = pd.read_csv(path.with_suffix(".csv"))
     assert table["model.pooling"].tolist() == ["max", "mean", "weighted"]
 

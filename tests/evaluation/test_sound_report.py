@@ -170,7 +170,7 @@ def test_comparison_of_tags(make_sound_run: MakeRun, check: Check, tmp_path: Pat
     row = page.row("cluster-kmeans")
     assert row[4] == "0.544"  # Table V
     assert "Table V) are on FSD50K" in page.text
-    assert page.row("cluster = kmeans")[1].startswith("−0.")
+    assert page.row("cluster = fcm")[1].startswith("+0.")
 
 
 def test_comparison_without_validation_chooses_nothing(make_sound_run: MakeRun, check: Check, tmp_path: Path) -> None:

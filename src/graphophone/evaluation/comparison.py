@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
 
-from graphophone.evaluation import figures as draw
-from graphophone.evaluation.literature import LHGNN_DEFAULTS, Published
-from graphophone.evaluation.measures import DASH, SPEECH, TAGS, Measure, Measures
+from graphophone.evaluation.comparison_figures import (
+    STATES,
+    bars,
+    common_pairs,
+    control_lines,
+    curves,
+    row_estimate,
+    scored,
+    state_curves,
+)
+from graphophone.evaluation.comparison_words import caption, paper_words, verdict
+from graphophone.evaluation.differences import (
+    control_metrics,
+    difference_words,
+    p_words,
+    pair_metrics,
+    paired,
+    seed_values,
+    unit_words,
+)
+from graphophone.evaluation.literature import LHGNN_DEFAULTS
+from graphophone.evaluation.measures import DASH, MAP, SPEECH, TAGS, Measure, Measures
 from graphophone.evaluation.metrics import summarize
 from graphophone.evaluation.page import (
     corpus_of,
-    cut,
     data_words,
     listed,
-    plain,
     plural,
+    published_value,
     published_words,
     render,
-    sentence,
-    with_article,
     write_page,
 )
-from graphophone.evaluation.published import corpus_title, published_series
+from graphophone.evaluation.publication import Published
+from graphophone.evaluation.published import (
+    labelled_share,
+    published_series,
+    quoted,
+    run_variant,
+)
+from graphophone.evaluation.report_nodes import training_estimate
 from graphophone.evaluation.results import ResultsError, RunResults, flatten, varied
-from graphophone.evaluation.statistics import Estimate, compare_paired
-
-
-def _common(runs: Sequence[RunResults]) -> list[tuple[str, int]]:
-    """Pairs of fold and seed that all runs have done on the same test items, as full rectangles of folds and seeds."""
-    tested = [
-        {(job.fold, job.seed): frozenset(job.predictions["id"]) for job in run.done if job.predictions is not None}
-        for run in runs
-    ]
-    if not tested:
-        return []
-    pairs = [pair for pair in tested[0] if len({one.get(pair) for one in tested}) == 1]
-    folds_of: dict[int, set[str]] = {}
-    for fold, seed in pairs:
-        folds_of.setdefault(seed, set()).add(fold)
-    if not folds_of:
-        return []
-    folds = max(folds_of.values(), key=len)
-    return [(f, s) for f, s in pairs if f in folds and folds <= folds_of[s]]
+from graphophone.evaluation.statistics import interval
+from graphophone.evaluation.sweep import Sweep, find_sweep, setting_words
 
 
 def _read_all(run_dirs: Iterable[str | Path]) -> list[RunResults]:
@@ -88,8 +95,9 @@ def compare(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
         ``brier``, ``map`` and ``mauc`` (of tags: ``map``, ``mauc``, ``dprime``, ``lwlrap``, ``micro_f1`` and
         ``macro_f1``) the mean over seeds and, with ``_sd``, ``_low`` and ``_high``, its standard deviation
         and 95 % interval (NaN with one seed); ``validation_ua`` (of tags ``validation_map``; NaN without
-        validation items), ``seconds_per_epoch``, ``complete``, ``shared``. Rates are fractions. What they are
-        called is in ``attrs["measures"]``, a :class:`~graphophone.evaluation.measures.Measures`.
+        validation items), ``seconds_per_epoch``, ``complete``, ``shared``. Of models of nodes also ``mad`` and
+        ``silhouette`` (means over trainings) and the controls, as ``control_knn_ua``. Rates are fractions. What
+        they are called is in ``attrs["measures"]``, a :class:`~graphophone.evaluation.measures.Measures`.
 
     Raises:
         ResultsError: If a folder holds no run, nothing in it has finished, or the runs are not of one kind.
@@ -98,7 +106,7 @@ def compare(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
 
 
 def _compare(runs: Sequence[RunResults]) -> pd.DataFrame:
-    common = _common(runs)
+    common = common_pairs(runs)
     keys = varied([run.recipe for run in runs])
     measures = _measures(runs)
     selection = f"validation_{measures.selection.key}"
@@ -131,6 +139,14 @@ def _compare(runs: Sequence[RunResults]) -> pd.DataFrame:
             "complete": run.complete,
             "shared": bool(common),
         }
+        jobs = scored(run, common)
+        for key in STATES:
+            estimate = training_estimate(jobs, key)
+            row |= {} if estimate is None else {key: estimate.mean}
+        for name, metrics in control_metrics(jobs).items():
+            for key in (measures.main.key, measures.second.key):
+                values = seed_values(metrics, key)
+                row |= {f"control_{name}_{key}": interval(values.values()).mean} if values else {}
         rows.append(row)
     numbers = [key + end for key in measures.scalars for end in ("", "_sd", "_low", "_high")] + [selection]
     frame = pd.DataFrame(rows).astype(dict.fromkeys(numbers, np.float64))
@@ -160,55 +176,27 @@ def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path
         path = path / "comparison.html"
     table = _compare(runs)
     measures = _measures(runs)
-    main, second = measures.main, measures.second
-    labels = _labels(table, varied([run.recipe for run in runs]))
-    # mAP and mAUC have no common scale; where classes are equally large, accuracy and UA are the same.
-    alone = measures.sounds and (
-        measures.kind == "tagging" or np.allclose(table[main.key], table[second.key], atol=5e-4)
+    keys = varied([run.recipe for run in runs])
+    sweep = find_sweep([run.recipe for run in runs], keys)
+    labels = [sweep.label(index) for index in range(len(runs))] if sweep else _labels(table, keys)
+    chart = curves(runs, table, sweep, measures) if sweep else bars(runs, table, labels, measures)
+    states = state_curves(runs, sweep, measures) if sweep else None
+    page = render(
+        "comparison.html.j2", chart=chart, states=states, **_comparison_context(runs, table, labels, measures, sweep)
     )
-    shown = (main,) if alone else (main, second)
-    records = table.to_dict("records")
-    estimates = {measure.short: [_row_estimate(row, measure) for row in records] for measure in shown}
-    same_classes = len({tuple(run.classes) for run in runs}) == 1
-    setting = labels[0].partition(" = ")[0] if " = " in labels[0] else ""
-    ticks = [label.partition(" = ")[2] if setting else label for label in labels]
-    chance = 1 / len(runs[0].classes) if same_classes and measures.kind == "classification" else None
-    figure = draw.estimate_bars(ticks, estimates, chance=chance, xlabel=setting, percent=main.percent)
-    spread = any(e is not None and e.low is not None for e in estimates[main.short])
-    chart = {
-        "svg": Markup(draw.to_svg(figure, "comparison")),  # noqa: S704 - matplotlib escapes text
-        "label": f"Bars of the {main.words} of every run: "
-        + "; ".join(
-            f"{name}: {main.short} {main.say(row[main.key])}" for name, row in zip(labels, records, strict=True)
-        ),
-        "caption": (
-            "Unweighted and weighted accuracy" if measures is SPEECH else sentence(listed([m.words for m in shown]))
-        )
-        + " on test items"
-        + (", with 95 % intervals over seeds." if spread else "; one seed, no intervals."),
-    }
-    page = render("comparison.html.j2", chart=chart, **_comparison_context(runs, table, labels, measures))
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path.with_suffix(".csv"), index=False)
     return write_page(path, page)
 
 
-def _row_estimate(row: Mapping[Any, Any], measure: Measure) -> Estimate | None:
-    key = measure.key
-    if pd.isna(row[key]):
-        return None
-    if pd.isna(row[f"{key}_sd"]):
-        return Estimate(row[key], None, None, None, 1)
-    estimate = Estimate(row[key], row[f"{key}_sd"], row[f"{key}_low"], row[f"{key}_high"], int(row["seeds"]))
-    return cut(estimate) if measure.bounded else estimate
-
-
 def _labels(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     """The varied setting, where there is just one and it tells the runs apart; else the names of the runs."""
     if len(keys) == 1:
-        missing = table[keys[0]].isna()  # a recipe that leaves it open
+        values = list(table[keys[0]])
+        # A recipe that leaves it open; an empty list of tasks is said as such.
+        missing = [False if isinstance(value, (list, tuple, dict)) else bool(pd.isna(value)) for value in values]
         labels = [
-            f"{keys[0].split('.')[-1]} = {'default' if open_ else plain(value)}"
+            f"{keys[0].split('.')[-1]} = {setting_words(keys[0], None if open_ else value)}"
             for value, open_ in zip(table[keys[0]], missing, strict=True)
         ]
         if len(set(labels)) == len(labels):
@@ -220,64 +208,123 @@ _SERIES = {"model.pooling", "model.num_layers", "graph.k", "model.kernel", "mode
 
 
 def _comparison_context(
-    runs: Sequence[RunResults], table: pd.DataFrame, labels: Sequence[str], measures: Measures
+    runs: Sequence[RunResults],
+    table: pd.DataFrame,
+    labels: Sequence[str],
+    measures: Measures,
+    sweep: Sweep | None,
 ) -> dict[str, Any]:
     keys = varied([run.recipe for run in runs])
     records = table.to_dict("records")
     shared = bool(table["shared"].all())
     main, second, selection = measures.main, measures.second, measures.selection
     validation = table[f"validation_{selection.key}"]
-    # Unless all have validation results nothing is chosen: the first run is what the others are set against.
-    chosen = int(validation.argmax()) if validation.notna().all() else None
-    key = keys[0].split(".")[-1] if len(keys) == 1 and keys[0] in _SERIES else ""
-    series = published_series(key)
-    columns: list[tuple[str, Measure]] = []  # of the paper
-    if series:
-        tags = any(p.map is not None for p in series.values())
-        columns = [(m.short, m) for m in ((TAGS.main,) if tags else (SPEECH.main, SPEECH.second))]
+    # Unless all have validation results nothing is chosen.
+    chosen = _chosen(validation, sweep) if validation.notna().all() and len(runs) > 1 else []
+    papers = _papers(runs, keys)
+    columns = [
+        measure
+        for measure in (SPEECH.main, SPEECH.second, MAP)
+        if any(published_value(paper, measure) is not None for paper in papers if paper is not None)
+    ]
     extra = _EXTRA[measures.kind]
-    rows, papers = [], []
-    for index, (run, row) in enumerate(zip(runs, records, strict=True)):
+    states = [key for key in STATES if key in table]
+    names = _short_names([str(run.name) for run in runs]) if sweep else [str(run.name) for run in runs]
+    rows = []
+    for index, (run, row, paper) in enumerate(zip(runs, records, papers, strict=True)):
         settings = flatten(run.recipe)  # a table turns None into NaN
-        paper = series.get(settings.get(keys[0]) or LHGNN_DEFAULTS.get(key)) if series else None
-        papers += [paper] if paper is not None else []
         rows.append(
             {
-                "run": row["run"],
-                "settings": [DASH if settings.get(key) is None else plain(settings[key]) for key in keys],
-                "main": main.spread(_row_estimate(row, main)),
-                "second": second.spread(_row_estimate(row, second)),
-                "extra": [measure.write(_known(row[measure.key])) for measure in extra],
+                "run": names[index],
+                "settings": [_setting(key, settings) for key in keys],
+                "main": main.spread(row_estimate(row, main)),
+                "second": second.spread(row_estimate(row, second)),
+                "extra": [measure.write(_known(row[measure.key])) for measure in extra]
+                + [DASH if pd.isna(row[key]) else f"{row[key]:.3f}".replace("-", "−") for key in states],
                 "validation": selection.write(_known(validation.iloc[index])),
                 "parameters": DASH if pd.isna(row["parameters"]) else f"{int(row['parameters']):,}",
                 "speed": DASH if pd.isna(row["seconds_per_epoch"]) else f"{row['seconds_per_epoch']:.1f}",
-                "paper": [DASH if paper is None else published_words(paper, measure) for _, measure in columns],
-                "best": index == chosen and len(runs) > 1,
+                "paper": [DASH if paper is None else published_words(paper, measure) for measure in columns],
+                "best": index in chosen,
                 "data": f"{corpus_of(run)}, {data_words(run)}",
                 "protocol": (run.info.get("protocol") or {}).get("description") or DASH,
                 "done": f"{len(run.done)} of {len(run.folds) * len(run.seeds)}",
             }
         )
-    pairs, pairs_words = _pairs(runs, labels, chosen or 0, main) if shared and len(runs) > 1 else ([], "")
-    notes = dict.fromkeys(p.note for p in papers if p.note)
+    pairs, pairs_words = _pairs(runs, labels, main, sweep) if shared and len(runs) > 1 else ([], "")
+    known = [paper for paper in papers if paper is not None]
+    notes = dict.fromkeys(p.note for p in known if p.note)
+    controls = control_lines(runs, sweep, main) if sweep else {}
     return {
         "title": "Runs side by side",
         "kicker": f"{plural(len(runs), 'run')} · varied: {listed(keys) or 'nothing but the data or the seeds'}",
         "warnings": _comparison_warnings(runs, table, shared),
-        "verdict": _comparison_verdict(table, labels, chosen, pairs, measures),
+        "verdict": verdict(table, labels, chosen, pairs, measures, sweep),
         "measures": measures,
-        "extra": [measure.short for measure in extra],
+        "extra": [*(measure.short for measure in extra), *("MAD" if key == "mad" else "Silhouette" for key in states)],
         "validated": bool(validation.notna().any()),
         "varied": keys,
         "rows": rows,
-        "caption": _caption(
-            measures, several=bool((table["seeds"] > 1).any()), chosen=chosen is not None and len(runs) > 1
+        "caption": caption(
+            measures,
+            several=bool((table["seeds"] > 1).any()),
+            chosen=bool(chosen),
+            along=bool(sweep and sweep.of_data),
         ),
-        "paper": [short for short, _ in columns] if papers else [],
-        "paper_words": f"{_paper_words(papers[0])} {' '.join(notes)}".strip() if papers else "",
+        "paper": [measure.short for measure in columns] if known else [],
+        "paper_words": f"{paper_words(known[0])} {' '.join(notes)}".strip() if known else "",
+        "quoted": quoted(runs[0].info, keys) if len({json.dumps(r.info.get("corpus")) for r in runs}) == 1 else [],
         "pairs": pairs,
         "pairs_words": pairs_words,
+        "against": bool(sweep and len(sweep.lines) > 1),
+        "control_names": list(controls),
+        "controls": [
+            {
+                "place": sweep.say(x),
+                "cells": [main.spread(points[x]) if x in points else DASH for points in controls.values()],
+            }
+            for x in (sweep.places if sweep else [])
+        ]
+        if sweep and controls
+        else [],
     }
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Names without what all of them begin with, up to a hyphen."""
+    prefix = os.path.commonprefix(list(names)).rpartition("-")[0]  # noqa: RUF071 - letter by letter is what is wanted
+    short = [name.removeprefix(f"{prefix}-") for name in names] if prefix else list(names)
+    return short if all(short) else list(names)
+
+
+def _setting(key: str, settings: Mapping[str, Any]) -> str:
+    value = settings.get(key)
+    return DASH if value is None else setting_words(key, value)
+
+
+def _chosen(validation: pd.Series, sweep: Sweep | None) -> list[int]:
+    """Numbers of the runs with the best validation result; where the axis is what runs are given, at each place."""
+    if sweep is None or not sweep.of_data:
+        return [int(validation.argmax())]
+    if len(sweep.lines) == 1:
+        return []
+    return [
+        max((i for i, x in enumerate(sweep.x) if x == place), key=lambda i: validation.iloc[i])
+        for place in sweep.places
+    ]
+
+
+def _papers(runs: Sequence[RunResults], keys: Sequence[str]) -> list[Published | None]:
+    """The published row of every run, where the runs are one of the paper's series."""
+    if "model.tasks" in keys and set(keys) <= {"model.tasks", "protocol.labelled"}:
+        found: list[Published | None] = []
+        for run in runs:
+            row = published_series("tasks", run.info).get(run_variant(run.recipe).get("tasks"))
+            found.append(row if row is not None and row.labelled == labelled_share(run.recipe) else None)
+        return found
+    key = keys[0].split(".")[-1] if len(keys) == 1 and keys[0] in _SERIES else ""
+    series = published_series(key) if key else {}
+    return [series.get(flatten(run.recipe).get(keys[0]) or LHGNN_DEFAULTS.get(key)) if series else None for run in runs]
 
 
 def _comparison_warnings(runs: Sequence[RunResults], table: pd.DataFrame, shared: bool) -> list[str]:
@@ -308,23 +355,19 @@ def _comparison_warnings(runs: Sequence[RunResults], table: pd.DataFrame, shared
 
 
 def _pairs(
-    runs: Sequence[RunResults], labels: Sequence[str], chosen: int, main: Measure
+    runs: Sequence[RunResults], labels: Sequence[str], main: Measure, sweep: Sweep | None
 ) -> tuple[list[dict[str, Any]], str]:
-    """Every run against the chosen one, on the folds and seeds that all have."""
-    common = set(_common(runs))
-    scores = [
-        {
-            (job.fold, job.seed): job.metrics[main.key]
-            for job in run.done
-            if job.metrics is not None and main.key in job.metrics and (job.fold, job.seed) in common
-        }
-        for run in runs
-    ]
-    rows = []
+    """Every run against the first, or the first line's run at the same place, on the folds and seeds that all have."""
+    common = common_pairs(runs)
+    scores = [pair_metrics(scored(run, common)) for run in runs]
+    rows, units = [], []
     for index, label in enumerate(labels):
-        if index == chosen or not scores[index].keys() & scores[chosen].keys():
+        reference = sweep.reference(index) if sweep else (0 if index else None)
+        found = None if reference is None else paired(scores[reference], scores[index], main.key)
+        if reference is None or found is None:
             continue
-        c = compare_paired(scores[chosen], scores[index])
+        c, unit = found
+        units.append(unit)
         d = c.difference
         words = "One pair: no statement." if d.n == 1 else "Not distinguishable." if not c.decided else ""
         if not words:
@@ -332,72 +375,27 @@ def _pairs(
         rows.append(
             {
                 "run": label,
-                "difference": main.signed(d.mean)
-                + (
-                    f" [{main.signed(d.low)}, {main.signed(d.high)}]"
-                    if d.low is not None and d.high is not None
-                    else ""
-                ),
+                "index": index,
+                "against": labels[reference],
+                "difference": difference_words(c, main),
+                "higher": d.mean > 0,
                 "n": d.n,
                 "wins": c.wins,
                 "losses": c.losses,
-                "p": DASH if c.p_value is None else f"{c.p_value:.3f}" if c.p_value >= 0.001 else "< 0.001",
+                "p": p_words(c),
                 "words": words,
                 "decided": c.decided,
             }
         )
+    if sweep and len(sweep.lines) > 1:
+        what = f"Each run against {sweep.line[0] or 'the first line'} at the same {sweep.name}"
+    else:
+        what = f"Each run against {labels[0]}"
     words = (
-        f"Each run against {labels[chosen]}, pair by pair of fold and seed, with the 95 % interval of the "
-        "mean difference. Training parts of different folds overlap, so the intervals are somewhat too "
-        "narrow; with many runs, some differences are expected by chance."
+        f"{what}, with the same seeds, folds and test items, and the 95 % interval of the mean difference. "
+        f"{unit_words(units)} With many runs, some differences are expected by chance."
     )
-    return rows, words
-
-
-def _comparison_verdict(
-    table: pd.DataFrame,
-    labels: Sequence[str],
-    chosen: int | None,
-    pairs: Sequence[Mapping[str, Any]],
-    measures: Measures,
-) -> str:
-    main, selection = measures.main, measures.selection
-    values = table[main.key]
-    top = int(values.to_numpy().argmax())
-    if len(table) == 1:
-        return f"{labels[0]} reaches {with_article(main.words)} of {main.say(values.iloc[0])} on test items."
-    if chosen is None:
-        text = f"The highest {main.words} on test items, {main.say(values.iloc[top])}, is that of {labels[top]}. "
-        some = table[f"validation_{selection.key}"].notna().any()
-        text += (
-            "Not all runs have validation results, so nothing is chosen."
-            if some
-            else "No validation results were kept, so nothing is chosen."
-        )
-        if pairs and pairs[0]["n"] > 1:
-            apart = [p["run"].rpartition(" = ")[2] for p in pairs if p["decided"]]
-            text += (
-                f" Distinguishable from {labels[0]}, fold by fold: {listed(apart)}."
-                if apart
-                else f" Fold by fold, no other run can be told apart from {labels[0]}."
-            )
-        return text
-    validation = table[f"validation_{selection.key}"].iloc[chosen]
-    same = "" if selection.key == main.key else f"{main.words} "
-    text = (
-        f"Validation items choose {labels[chosen]} ({selection.words} {selection.say(validation)}); "
-        f"on test items it reaches {same}{main.say(values.iloc[chosen])}."
-    )
-    if top != chosen:
-        text += f" On test items {labels[top]} is higher ({main.say(values.iloc[top])})."
-    if pairs and pairs[0]["n"] > 1:
-        apart = [p["run"].rpartition(" = ")[2] for p in pairs if p["decided"]]
-        text += (
-            f" Distinguishable from it, fold by fold: {listed(apart)}."
-            if apart
-            else " Fold by fold, no other run can be told apart from it."
-        )
-    return text
+    return rows, words if rows else ""
 
 
 _EXTRA = {
@@ -409,27 +407,3 @@ _EXTRA = {
 
 def _known(value: Any) -> float | None:
     return None if pd.isna(value) else float(value)
-
-
-def _caption(measures: Measures, *, several: bool, chosen: bool) -> str:
-    parts = ["in percent"] if measures.main.percent else []
-    if several:
-        parts.append("mean ± standard deviation over seeds")
-    text = ", ".join(parts) or "every run"
-    best = "accuracy" if measures.kind == "classification" else measures.selection.short
-    return f"{sentence(text)}." + (f" The shaded run has the best validation {best}." if chosen else "")
-
-
-def _paper_words(paper: Published) -> str:
-    """What the paper's figures in a comparison were measured on."""
-    if paper.corpus == "iemocap":
-        return (
-            f"The paper's figures ({paper.source}) are on IEMOCAP, {paper.items:,} utterances of 4 "
-            "classes, with one random split that mixes speakers and no validation set; compare the order, "
-            "not the values."
-        )
-    return (
-        f"The paper's figures ({paper.source}) are on {corpus_title(paper.corpus)}, {paper.items:,} clips of "
-        f"{paper.classes} classes, by a model of {(paper.parameters or 0) / 1e6:.0f} million parameters trained "
-        "from scratch; compare the order, not the values."
-    )

@@ -188,22 +188,22 @@ def learning_curves(
         for column, label, colour, factor in series:
             tables = {key: table for key, table in curves.items() if column in table and table[column].notna().any()}
             for key, table in tables.items():
-                epochs, values = table["epoch"] + 1, table[column] * factor
+                known = table[table[column].notna()]  # some epochs are not validated
+                epochs, values = known["epoch"] + 1, known[column] * factor
                 axes.plot(
                     epochs, values, color=colour, lw=0.8 if several else 1.8, alpha=0.35 if several else 1.0,
                     label=None if several else label, solid_capstyle="round",
                 )  # fmt: skip
                 chosen = selected.get(key)
-                if column.startswith("validation") and chosen is not None and (table["epoch"] == chosen).any():
-                    value, marked = float(values[table["epoch"] == chosen].iloc[0]), True
+                if column.startswith("validation") and chosen is not None and (known["epoch"] == chosen).any():
+                    value, marked = float(values[known["epoch"] == chosen].iloc[0]), True
                     axes.plot(
                         chosen + 1, value, "o", color=VERMILION, ms=4 if several else 6, mec="white", mew=0.6, zorder=3
                     )
             if several and tables:
                 stacked = pd.concat([t.set_index("epoch")[column] for t in tables.values()], axis=1, join="inner")
-                axes.plot(
-                    stacked.index + 1, stacked.mean(axis=1) * factor, color=colour, lw=2.2, label=f"{label}, mean"
-                )
+                mean = stacked.mean(axis=1, skipna=False).dropna()
+                axes.plot(mean.index + 1, mean * factor, color=colour, lw=2.2, label=f"{label}, mean")
         if marked:
             axes.plot([], [], "o", color=VERMILION, ms=5, mec="white", mew=0.6, label="weights kept")
         axes.set_title(heading)
