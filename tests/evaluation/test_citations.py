@@ -123,8 +123,45 @@ def test_command(planetoid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "81.1" in out.out  # what is published
     assert "Cora gcn denoise seed 0" in out.err
     assert list(pd.read_csv(tmp_path / "runs.csv")["task"]) == ["denoise"]
+    assert citations.main([str(planetoid), *arguments, "--csv", str(tmp_path / "runs.csv")]) == 0
+    assert "seed 0" not in capsys.readouterr().err
     assert citations.main([str(tmp_path), *arguments]) == 2
     assert "not found" in capsys.readouterr().err
+
+
+def test_goes_on_where_it_was_stopped(planetoid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csv = tmp_path / "runs.csv"
+
+    def run(**options: object) -> pd.DataFrame:
+        options = {"seeds": [0, 1], "epochs": 3, **options}
+        return citation_runs(
+            planetoid, graphs=["Cora"], networks=["gcn"], tasks=["none", "shuffle"], csv=csv, **options
+        )  # type: ignore[arg-type]
+
+    all_at_once = run()
+    assert list(all_at_once["seed"]) == [0, 0, 1, 1]
+    complete = csv.read_text()
+    pd.testing.assert_frame_equal(pd.read_csv(csv), all_at_once)
+    csv.write_text(complete[: complete.rindex("\n", 0, -1) + 20])  # killed while it wrote the last line
+    done: list[dict] = []
+    again = run(report=done.append)
+    assert [(row["task"], row["seed"]) for row in done] == [("shuffle", 1)]
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), all_at_once.drop(columns="seconds"))
+    assert len(pd.read_csv(csv)) == 4
+    run(epochs=2, seeds=[1], report=done.append)
+    assert [row["epochs"] for row in done[1:]] == [2, 2]  # others than those that are there
+
+    def unwanted(*_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(citations, "run_citation", unwanted)
+    assert len(run()) == 4
+    csv.write_text("a,b\n1,2\n")
+    with pytest.raises(GraphophoneError, match="not a table of these trainings"):
+        run()
+    csv.write_text("")
+    with pytest.raises(GraphophoneError, match="give another file"):
+        run()
 
 
 def test_published_numbers() -> None:

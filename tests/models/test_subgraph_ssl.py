@@ -10,6 +10,7 @@ from torch import Tensor
 from graphophone.graphs.signed import signed_edges
 from graphophone.models import ModelError, create_model, load_model
 from graphophone.models.subgraph_ssl import SubgraphSSL, node_losses
+from graphophone.nn.sparse import SparseMatrix
 
 ALL = ("denoise", "completion", "shuffle")
 BACKBONES = ("gcn", "gat", "gin", "graphmix", "mlp")
@@ -99,6 +100,41 @@ def test_sparse_features_are_dense_ones(backbone: str) -> None:
     sparse, dense = (model(features, edge_index, edge_weight) for features in (x.to_sparse(), x))
     torch.testing.assert_close(sparse, dense)
     assert model.train()(x.to_sparse(), edge_index, edge_weight).isfinite().all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_losses_and_gradients_of_sparse_features_are_those_of_dense_ones(backbone: str, weighted: bool) -> None:
+    options = {"dropout": 0.0, "output_heads": 2} if backbone == "gat" else {"dropout": 0.0}
+    model = create(backbone, tasks=ALL, noise=0.2, **options).double()
+    x, edge_index, edge_weight, y = graph()
+    x = x.double().relu()
+    weight = edge_weight.double() if weighted else None
+    plan = model.plan(edge_index, weight, len(x))
+    forms = [(x, edge_index, weight), (x.to_sparse(), edge_index, weight), (SparseMatrix.from_tensor(x), plan, None)]
+    found = []
+    for form in forms:
+        model.zero_grad()
+        torch.manual_seed(3)
+        losses = model.losses(*form, y, generator=torch.Generator().manual_seed(1))
+        model.total(losses).backward()
+        found.append((losses, [parameter.grad for parameter in model.parameters()]))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+
+
+@pytest.mark.parametrize("backbone", ["gcn", "graphmix"])
+def test_separate_weights_of_sparse_features(backbone: str) -> None:
+    model = create(backbone, tasks=("completion",), negative="separate").double().eval()
+    x, edge_index, edge_weight, _ = graph()
+    x = x.double().relu()
+    plan = model.plan(edge_index, edge_weight.double(), len(x))
+    expected = model(x, edge_index, edge_weight.double())
+    torch.testing.assert_close(model(SparseMatrix.from_tensor(x), plan), expected)
+    assert model.ssl is not None
+    states, edges = model.embed(x, plan), model.prepare(plan, None, len(x))
+    restored = model.ssl.reconstruction(states, *edges)  # type: ignore[misc]
+    torch.testing.assert_close(torch.nn.functional.linear(*model.ssl.reconstruction.factors(states, *edges)), restored)  # type: ignore[misc,union-attr,operator]
 
 
 def test_the_perceptron_does_not_look_at_edges() -> None:

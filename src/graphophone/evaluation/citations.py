@@ -1,17 +1,21 @@
 r"""The self-supervised tasks on citation graphs: Table III of Shirian et al. (IEEE JSTSP, 2022).
 
-    python -m graphophone.evaluation.citations FOLDER --graph Cora --seeds 0 1 2
+    python -m graphophone.evaluation.citations FOLDER --graph Cora --seeds 0 1 2 --csv runs.csv
 
 `FOLDER` has the files of Planetoid (Yang, Cohen, Salakhutdinov 2016) as `torch_geometric.datasets.Planetoid` keeps
 them: `Cora/raw/ind.cora.*`, `CiteSeer/raw/ind.citeseer.*`, `PubMed/raw/ind.pubmed.*`. The split is the public one: 20
-labels of each class, 500 validation nodes, 1,000 test nodes.
+labels of each class, 500 validation nodes, 1,000 test nodes. A table that is there goes on: trainings that it has are
+not done again.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import pickletools
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +28,7 @@ from torch_geometric.io import read_planetoid_data
 
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.statistics import interval
+from graphophone.files import write_text
 from graphophone.models.subgraph_ssl import SubgraphSSL
 from graphophone.registry import did_you_mean
 from graphophone.tasks.transductive import TransductiveTraining, fit_transductive
@@ -32,6 +37,15 @@ GRAPHS = ("Cora", "CiteSeer", "PubMed")
 # Variance of the noise of denoise, as a share of that of the features, which are far from 1 here.
 NOISE = 0.1
 TASKS = ("none", "denoise", "completion", "shuffle")
+
+# What a training comes to; see `run_citation`.
+_COLUMNS = {
+    **dict.fromkeys(("graph", "network", "task"), "str"),
+    **dict.fromkeys(("seed", "epochs"), "int64"),
+    **dict.fromkeys(("test_accuracy", "validation_accuracy"), "float64"),
+    **dict.fromkeys(("step", "steps"), "int64"),
+    "seconds": "float64",
+}
 
 # What the published files are made of. They are pickles, and a pickle can name any function.
 _ALLOWED = {
@@ -169,11 +183,14 @@ def run_citation(
         training: In place of the network's own.
 
     Returns:
-        `graph`, `network`, `task`, `seed`, `test_accuracy` and `validation_accuracy` (fractions), `step`, `steps`.
+        `graph`, `network`, `task`, `seed`, `epochs` (most steps), `test_accuracy` and `validation_accuracy`
+        (fractions), `step`, `steps`, `seconds`.
     """
     if network not in NETWORKS:
         raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
     chosen = NETWORKS[network]
+    training = training or chosen.training
+    started = time.perf_counter()
     values = data.x.coalesce().values().double()
     entries = data.x.shape[0] * data.x.shape[1]
     variance = (values.square().sum() / entries - (values.sum() / entries) ** 2).item()
@@ -189,16 +206,18 @@ def run_citation(
             noise=NOISE * variance,
             **{**chosen.model, **chosen.changes.get(graph, {})},
         )
-    result = fit_transductive(model, data, training or chosen.training, seed=seed)
+    result = fit_transductive(model, data, training, seed=seed)
     return {
         "graph": graph,
         "network": network,
         "task": task,
         "seed": seed,
+        "epochs": training.epochs,
         "test_accuracy": result.test_accuracy,
         "validation_accuracy": result.validation_accuracy,
         "step": result.step,
         "steps": result.steps,
+        "seconds": round(time.perf_counter() - started, 3),
     }
 
 
@@ -210,9 +229,13 @@ def citation_runs(
     tasks: Sequence[str] = TASKS,
     seeds: Iterable[int] = range(10),
     epochs: int | None = None,
+    csv: Path | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> pd.DataFrame:
     """Train every network with every task on every graph, once for each seed.
+
+    All networks and tasks are trained with a seed before the next, so that what is there when it is stopped can be
+    compared.
 
     Args:
         root: See `load_citations`.
@@ -221,24 +244,55 @@ def citation_runs(
         tasks: Names of tasks; see `run_citation`.
         seeds: Seeds.
         epochs: In place of each network's own number of steps.
+        csv: A table to which every row is added as it comes; trainings that it has are not done again.
         report: Called with every row as it comes.
 
     Returns:
         One row per training, as `run_citation` returns it.
+
+    Raises:
+        GraphophoneError: As `load_citations` and `run_citation`; if there is a file ``csv`` that is no such table.
     """
-    rows, seeds = [], list(seeds)
+    seeds = list(seeds)
+    there = {} if csv is None else _rows_of(csv)
+    rows = []
     for graph in graphs:
-        data = load_citations(root, graph)
-        for network in networks:
-            for task in tasks:
-                for seed in seeds:
-                    training = None
-                    if epochs is not None and network in NETWORKS:
-                        training = replace(NETWORKS[network].training, epochs=epochs)
-                    rows.append(run_citation(data, graph, network, task, seed, training=training))
-                    if report is not None:
-                        report(rows[-1])
+        data = None
+        for seed, network, task in itertools.product(seeds, networks, tasks):
+            if network not in NETWORKS:
+                raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
+            training = NETWORKS[network].training
+            training = training if epochs is None else replace(training, epochs=epochs)
+            row = there.get((graph, network, task, seed, training.epochs))
+            if row is None:
+                data = load_citations(root, graph) if data is None else data
+                row = run_citation(data, graph, network, task, seed, training=training)
+                if csv is not None:
+                    pd.DataFrame([row]).to_csv(csv, mode="a", header=not csv.is_file(), index=False)
+                if report is not None:
+                    report(row)
+            rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _rows_of(csv: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Trainings that a table has, by graph, network, task, seed and epochs; a last line that is cut off goes."""
+    if not csv.is_file():
+        return {}
+    text = csv.read_text("utf-8", errors="replace")
+    whole = text[: text.rfind("\n") + 1]
+    try:
+        table = pd.read_csv(io.StringIO(whole))
+        if list(table.columns) != list(_COLUMNS):
+            raise ValueError(f"its columns are {', '.join(map(str, table.columns))}")
+        table = table.astype(_COLUMNS)
+    except ValueError as error:  # also what pandas raises
+        reason = " ".join(str(error).split())
+        raise GraphophoneError(f"{csv}: not a table of these trainings ({reason}); give another file") from error
+    if whole != text:
+        write_text(csv, whole)
+    rows: Any = table.to_dict("records")
+    return {tuple(row[name] for name in ("graph", "network", "task", "seed", "epochs")): row for row in rows}
 
 
 def citation_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -283,12 +337,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", nargs="+", default=list(TASKS), help="none, or tasks joined by +")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--epochs", type=int, help="in place of each network's own")
-    parser.add_argument("--csv", type=Path, help="where to write every run")
+    parser.add_argument("--csv", type=Path, help="where to add every run; those that are there are not done again")
     options = parser.parse_args(arguments)
 
     def report(row: dict[str, Any]) -> None:
         name = f"{row['graph']} {row['network']} {row['task']} seed {row['seed']}"
-        print(f"{name}: {100 * row['test_accuracy']:.1f} at step {row['step']} of {row['steps']}", file=sys.stderr)
+        found = f"{100 * row['test_accuracy']:.1f} at step {row['step']} of {row['steps']}, {row['seconds']:.1f} s"
+        print(f"{name}: {found}", file=sys.stderr, flush=True)
 
     try:
         runs = citation_runs(
@@ -298,13 +353,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tasks=options.task,
             seeds=options.seeds,
             epochs=options.epochs,
+            csv=options.csv,
             report=report,
         )
     except GraphophoneError as error:
         print(error, file=sys.stderr)
         return 2
-    if options.csv is not None:
-        runs.to_csv(options.csv, index=False)
     print(citation_table(runs).to_string(index=False, float_format=lambda value: f"{value:.1f}"))
     return 0
 

@@ -28,14 +28,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast, get_args
 
-import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from graphophone.models.base import ModelError, PretrainedModel
 from graphophone.nn.graphmix import GraphMix, Mix
-from graphophone.nn.self_supervision import SelfSupervision, entropy
+from graphophone.nn.self_supervision import TASKS, SelfSupervision, entropy
 from graphophone.nn.signed import Negative, SignedGATConv, SignedGCNConv, SignedGINConv, signed_norm
+from graphophone.nn.sparse import Matrix, SparseMatrix, drop, linear
 
 Backbone = Literal["gcn", "gat", "gin", "graphmix", "mlp"]
 Reduction = Literal["mean", "sum"]
@@ -56,7 +56,7 @@ class SubgraphSSL(PretrainedModel):
         dropout: Probability of dropping a channel at the input of each shared layer.
         head_dropout: The same at the input of the heads.
         tasks: Self-supervised tasks, or a weight for each; see `graphophone.nn.self_supervision.SelfSupervision`, as
-            for the next five.
+            for the next five. Also as a text: ``"none"``, ``"all"``, ``"denoise+shuffle"``.
         noise: Variance of the noise of denoise.
         fraction: Share of nodes that completion and shuffle spoil.
         shuffle_over: Nodes that the loss of shuffle averages over.
@@ -73,8 +73,9 @@ class SubgraphSSL(PretrainedModel):
         mixing: Options of `graphophone.nn.graphmix.GraphMix`, for that backbone.
 
     Shapes:
-        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> logits ``[N, C]``. ``x`` may be sparse
-        (COO).
+        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> logits ``[N, C]``. For one graph
+        that is read many times, ``x`` may be a `graphophone.nn.sparse.SparseMatrix`, and the edges what `plan` returns.
+        Sparse tensors (COO) are made into these at every call.
     """
 
     model_name = "subgraph_ssl"
@@ -90,7 +91,7 @@ class SubgraphSSL(PretrainedModel):
         num_layers: int = 2,
         dropout: float = 0.5,
         head_dropout: float = 0.0,
-        tasks: Sequence[str] | Mapping[str, float] = (),
+        tasks: str | Sequence[str] | Mapping[str, float] = (),
         noise: float = 0.1,
         fraction: float = 0.1,
         shuffle_over: Literal["all", "masked"] = "all",
@@ -136,6 +137,7 @@ class SubgraphSSL(PretrainedModel):
         self.batch_norm = batch_norm
         self.mixing = GraphMix(**(mixing or {})) if backbone == "graphmix" else None
         widths = [in_channels] + [hidden_channels] * num_layers
+        tasks = task_names(tasks)
         self.layers = nn.ModuleList(self._layer(*pair) for pair in itertools.pairwise(widths))
         self.classifier = self._head(hidden_channels, num_classes)
         self.ssl = (
@@ -174,8 +176,10 @@ class SubgraphSSL(PretrainedModel):
         negative: Negative = "separate" if self.negative == "separate" else "subtract"
         return SignedGCNConv(wide, out, negative=negative, normalize=False)
 
-    def prepare(self, edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int) -> tuple[Tensor, Tensor | None]:
-        """The edges as the layers read them: once for all layers, heads and copies of a graph."""
+    def prepare(self, edge_index: Matrix, edge_weight: Tensor | None, num_nodes: int) -> tuple[Matrix, Tensor | None]:
+        """The edges as the layers read them: once for all layers, heads and copies of a graph. Those of `plan` stay."""
+        if isinstance(edge_index, SparseMatrix):
+            return edge_index, None
         if self.negative == "drop" and edge_weight is not None:
             kept = edge_weight > 0
             edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
@@ -184,23 +188,47 @@ class SubgraphSSL(PretrainedModel):
             return signed_norm(edge_index, edge_weight, num_nodes, dtype=dtype)
         return edge_index, edge_weight
 
+    def plan(self, edge_index: Tensor, edge_weight: Tensor | None, num_nodes: int) -> SparseMatrix:
+        """The edges as a matrix, in place of them in every call: quicker for a graph that is read many times.
+
+        Args:
+            edge_index: Sources and targets ``[2, E]``.
+            edge_weight: Weights ``[E]``, or None.
+            num_nodes: N.
+        """
+        edges, edge_weight = self.prepare(edge_index, edge_weight, num_nodes)
+        make = SignedGATConv.as_matrix if self.backbone == "gat" else SparseMatrix.from_edges
+        dtype = next(self.classifier.parameters()).dtype
+        return make(cast(Tensor, edges), edge_weight, num_nodes, dtype=dtype)
+
+    def _read(
+        self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None
+    ) -> tuple[Matrix, tuple[Matrix, Tensor | None]]:
+        """Features and edges as the layers read them."""
+        if isinstance(x, Tensor) and x.is_sparse:
+            x = SparseMatrix.from_tensor(x)
+            if isinstance(edge_index, Tensor):
+                edge_index = self.plan(edge_index, edge_weight, x.shape[0])
+        return x, self.prepare(edge_index, edge_weight, x.shape[0])
+
     def _activate(self, h: Tensor) -> Tensor:
         if self.backbone == "gin":  # the layer ends in its own
             return h
         return F.elu(h) if self.backbone == "gat" else h.relu()
 
-    def encode(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def encode(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
         """States ``[N, hidden_channels]`` of the shared layers, over edges that `prepare` returned."""
-        h = x
+        h: Any = x
         for layer in self.layers:
-            h = self._activate(layer(_drop(h, self.dropout, self.training), edge_index, edge_weight))
-        return _drop(h, self.head_dropout, self.training)
+            h = self._activate(layer(drop(h, self.dropout, self.training), edge_index, edge_weight))
+        return drop(h, self.head_dropout, self.training)
 
-    def embed(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def embed(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
         """States ``[N, hidden_channels]`` before the heads; arguments as `forward`."""
-        return self.encode(x, *self.prepare(edge_index, edge_weight, x.shape[0]))
+        x, graph = self._read(x, edge_index, edge_weight)
+        return self.encode(x, *graph)
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
         """Class scores (logits) of every node.
 
         Args:
@@ -211,29 +239,30 @@ class SubgraphSSL(PretrainedModel):
         Returns:
             ``[N, C]``.
         """
-        graph = self.prepare(edge_index, edge_weight, x.shape[0])
+        x, graph = self._read(x, edge_index, edge_weight)
         return self.classifier(self.encode(x, *graph), *graph)
 
-    def pointwise(self, x: Tensor, mix: Mix | None = None) -> Tensor:
+    def pointwise(self, x: Matrix, mix: Mix | None = None) -> Tensor:
         """Class scores ``[N, C]`` of the same layers without propagation (GCN, GraphMix and MLP).
 
         Args:
             x: Node features ``[N, in_channels]``.
             mix: How hidden states are mixed, or None.
         """
-        h, classifier = x, cast(Any, self.classifier)
+        h: Any = SparseMatrix.from_tensor(x) if isinstance(x, Tensor) and x.is_sparse else x
+        classifier = cast(Any, self.classifier)
         for number, layer in enumerate(cast(Any, self.layers)):
             if mix is not None and mix.layer == number:
                 h = mix.share * h + (1 - mix.share) * h[mix.partner]
-            h = layer.pointwise(_drop(h, self.dropout, self.training)).relu()
+            h = layer.pointwise(drop(h, self.dropout, self.training)).relu()
         if mix is not None and mix.layer == self.num_layers:
             h = mix.share * h + (1 - mix.share) * h[mix.partner]
-        return classifier.pointwise(_drop(h, self.head_dropout, self.training))
+        return classifier.pointwise(drop(h, self.head_dropout, self.training))
 
     def losses(
         self,
-        x: Tensor,
-        edge_index: Tensor,
+        x: Matrix,
+        edge_index: Matrix,
         edge_weight: Tensor | None,
         y: Tensor,
         batch: Tensor | None = None,
@@ -254,14 +283,22 @@ class SubgraphSSL(PretrainedModel):
             ``cross_entropy`` over labelled nodes and ``entropy`` over others; one for each self-supervised task; with
             the backbone GraphMix ``mix_labelled`` and ``mix_unlabelled``.
         """
-        graph = self.prepare(edge_index, edge_weight, x.shape[0])
+        x, graph = self._read(x, edge_index, edge_weight)
         logits = self.classifier(self.encode(x, *graph), *graph)
         found = node_losses(logits, y, reduction=self.reduction)
         if self.ssl is not None:
             found.update(self.ssl(self.encode, x, *graph, batch=batch, generator=generator))
         if self.mixing is not None:
-            found.update(self.mixing.losses(self, x, edge_index, edge_weight, y))
+            edges = graph[0] if isinstance(graph[0], SparseMatrix) else edge_index
+            found.update(self.mixing.losses(self, x, edges, edge_weight, y))
         return found
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """Names of what `losses` returns, ``mix_unlabelled`` only where there are unlabelled nodes."""
+        tasks = () if self.ssl is None else tuple(self.ssl.weights)
+        mixing = () if self.mixing is None else ("mix_labelled", "mix_unlabelled")
+        return ("cross_entropy", "entropy", *tasks, *mixing)
 
     def total(self, losses: Mapping[str, Tensor], *, progress: float = 1.0) -> Tensor:
         """The loss to be minimised, from what `losses` returned.
@@ -282,6 +319,15 @@ class SubgraphSSL(PretrainedModel):
         return total
 
 
+def task_names(tasks: str | Sequence[str] | Mapping[str, float]) -> Sequence[str] | Mapping[str, float]:
+    """Self-supervised tasks that are given as a text: ``"none"``, ``"all"``, or names joined by ``+``."""
+    if not isinstance(tasks, str):
+        return tasks
+    if tasks in ("", "none"):
+        return ()
+    return TASKS if tasks == "all" else tuple(name.strip() for name in tasks.split("+"))
+
+
 class NodeLinear(nn.Module):
     """A linear layer that takes a graph and does not look at its edges: the control of what they are worth.
 
@@ -296,13 +342,19 @@ class NodeLinear(nn.Module):
         nn.init.xavier_uniform_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
 
-    def pointwise(self, x: Tensor) -> Tensor:
+    def pointwise(self, x: Matrix) -> Tensor:
         """``[N, in_channels]`` -> ``[N, out_channels]``."""
-        return self.linear(x)
+        return linear(x, self.linear.weight, self.linear.bias)
 
-    def forward(self, x: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Matrix | None = None, edge_weight: Tensor | None = None) -> Tensor:
         """As `pointwise`."""
-        return self.linear(x)
+        return self.pointwise(x)
+
+    def factors(
+        self, x: Tensor, edge_index: Matrix | None = None, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See `graphophone.nn.signed.SignedGCNConv.factors`."""
+        return x, self.linear.weight, self.linear.bias
 
 
 def node_losses(logits: Tensor, y: Tensor, *, reduction: Reduction = "mean") -> dict[str, Tensor]:
@@ -322,12 +374,3 @@ def node_losses(logits: Tensor, y: Tensor, *, reduction: Reduction = "mean") -> 
         "entropy": entropy(logits[~known]),
     }
     return {name: loss.mean() if reduction == "mean" and len(loss) else loss.sum() for name, loss in terms.items()}
-
-
-def _drop(h: Tensor, probability: float, training: bool) -> Tensor:
-    """Dropout; of sparse features, on the values that there are."""
-    if not h.is_sparse:
-        return F.dropout(h, probability, training)
-    h = h.coalesce()
-    values = F.dropout(h.values(), probability, training)
-    return torch.sparse_coo_tensor(h.indices(), values, h.shape, is_coalesced=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from graphophone.errors import GraphophoneError
 from graphophone.nn.lstm import NeighbourOrder, NeighbourPlan, graph_lstm
+from graphophone.nn.sparse import Matrix, propagate
 
 
 class NeighbourLSTM(nn.Module):
@@ -183,11 +184,9 @@ class GINConv(nn.Module):
             nn.ReLU(),
         )
 
-    def aggregate(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def aggregate(self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
         """What the perceptron sees ``[N, in_channels]``."""
-        carried = x.index_select(0, edge_index[0])
-        carried = carried if edge_weight is None else carried * edge_weight.unsqueeze(-1)
-        return (1 + self.epsilon) * x + torch.zeros_like(x).index_add(0, edge_index[1], carried)
+        return (1 + self.epsilon) * x + propagate(x, edge_index, edge_weight)
 
     def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""

@@ -8,12 +8,13 @@ labelled nodes, and on unlabelled ones with targets that the graph network predi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from graphophone.errors import GraphophoneError
+from graphophone.nn.sparse import Matrix, SparseMatrix
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class SharedNetwork(Protocol):
 
     num_layers: int
 
-    def __call__(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Any, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Logits ``[N, C]`` of the graph network."""
 
-    def pointwise(self, x: Tensor, mix: Mix | None = None) -> Tensor:
+    def pointwise(self, x: Any, mix: Mix | None = None) -> Tensor:
         """Logits ``[N, C]`` of the same layers without propagation."""
 
 
@@ -72,18 +73,22 @@ class GraphMix:
         return self.largest if progress >= self.ramp else self.largest * max(progress, 0.0) / self.ramp
 
     def targets(
-        self, network: SharedNetwork, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None
+        self, network: SharedNetwork, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None
     ) -> Tensor:
         """Sharpened mean prediction of the graph network, as it is set (in training: with dropout). ``[N, C]``."""
         with torch.no_grad():
-            drawn = [network(x, edge_index, edge_weight).softmax(dim=1) for _ in range(self.draws)]
-            return sharpen(torch.stack(drawn).mean(dim=0), self.temperature)
+            if isinstance(x, SparseMatrix) and isinstance(edge_index, SparseMatrix):  # all draws in one pass
+                drawn = network(x.stack(self.draws), edge_index.blocks(self.draws)).softmax(dim=1)
+                drawn = drawn.view(self.draws, x.shape[0], -1)
+            else:
+                drawn = torch.stack([network(x, edge_index, edge_weight).softmax(dim=1) for _ in range(self.draws)])
+            return sharpen(drawn.mean(dim=0), self.temperature)
 
     def losses(
         self,
         network: SharedNetwork,
-        x: Tensor,
-        edge_index: Tensor,
+        x: Matrix,
+        edge_index: Matrix,
         edge_weight: Tensor | None,
         y: Tensor,
     ) -> dict[str, Tensor]:
@@ -92,7 +97,7 @@ class GraphMix:
         Args:
             network: The network with shared weights.
             x: Node features ``[N, dims]``.
-            edge_index: Sources and targets ``[2, E]``.
+            edge_index: Sources and targets ``[2, E]``; as features, in whichever form the network reads them.
             edge_weight: Weights ``[E]``, or None.
             y: Labels ``[N]``, -1 where there is none.
 
@@ -102,12 +107,12 @@ class GraphMix:
         known, free = (y >= 0).nonzero()[:, 0], (y < 0).nonzero()[:, 0]
         predicted = self.targets(network, x, edge_index, edge_weight)
         truth = torch.zeros_like(predicted[known]).scatter_(1, y[known, None], 1.0)
-        losses = {"mix_labelled": self._mixed(network, x.index_select(0, known), truth)}
+        losses = {"mix_labelled": self._mixed(network, _rows(x, known), truth)}
         if len(free):
-            losses["mix_unlabelled"] = self._mixed(network, x.index_select(0, free), predicted[free])
+            losses["mix_unlabelled"] = self._mixed(network, _rows(x, free), predicted[free])
         return losses
 
-    def _mixed(self, network: SharedNetwork, x: Tensor, target: Tensor) -> Tensor:
+    def _mixed(self, network: SharedNetwork, x: Matrix, target: Tensor) -> Tensor:
         """Cross-entropy against mixed targets."""
         share = torch.distributions.Beta(self.alpha, self.alpha).sample().item()
         layer = int(torch.randint(1, network.num_layers + 1, ()))
@@ -120,3 +125,8 @@ class GraphMix:
 def sharpen(p: Tensor, temperature: float) -> Tensor:
     """Probabilities ``[N, C]`` to the power of 1 / temperature, normalised again."""
     return (p.clamp(min=torch.finfo(p.dtype).tiny).log() / temperature).softmax(dim=1)
+
+
+def _rows(x: Matrix, index: Tensor) -> Matrix:
+    """Some rows of features."""
+    return x.take(index) if isinstance(x, SparseMatrix) else x.index_select(0, index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Generator, Tensor, nn
 
 from graphophone.errors import GraphophoneError
 from graphophone.nn.signed import SignedGCNConv
+from graphophone.nn.sparse import Matrix, SparseMatrix
 
 TASKS = ("denoise", "completion", "shuffle")
 """Names of the tasks."""
@@ -27,7 +28,7 @@ Average = Literal["all", "masked"]
 class Encoder(Protocol):
     """Anything that turns a graph into node states ``[N, hidden_channels]``."""
 
-    def __call__(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Any, edge_index: Any, edge_weight: Tensor | None = None) -> Tensor:
         """Node states ``[N, hidden_channels]``."""
 
 
@@ -36,17 +37,17 @@ class Corruption:
     """A spoilt copy of node features.
 
     Attributes:
-        x: The copy ``[N, dims]``; what it was made from is left as it was.
+        x: The copy ``[N, dims]``, of the kind of what it was made from, which is left as it was.
         touched: Which nodes were chosen to be spoilt ``[N]`` bool.
         unchanged: 1 for nodes whose row is their own, 0 for others ``[N]``.
     """
 
-    x: Tensor
+    x: Any
     touched: Tensor
     unchanged: Tensor
 
 
-def add_noise(x: Tensor, variance: float = 0.1, *, generator: Generator | None = None) -> Corruption:
+def add_noise(x: Matrix, variance: float = 0.1, *, generator: Generator | None = None) -> Corruption:
     """Add Gaussian noise to every feature of every node (equation 4).
 
     Args:
@@ -54,19 +55,22 @@ def add_noise(x: Tensor, variance: float = 0.1, *, generator: Generator | None =
         variance: Of the noise (the paper's epsilon, whose value it does not give), on the scale of the features.
         generator: What draws it.
     """
-    x = x.to_dense()
-    noise = torch.empty_like(x).normal_(generator=generator)
     every = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-    return Corruption(x + variance**0.5 * noise if variance else x, every, noise.new_full(every.shape, variance == 0))
+    if variance:
+        noise = torch.empty(x.shape, dtype=x.dtype, device=x.device).normal_(std=variance**0.5, generator=generator)
+        spoilt = x.add_to(noise) if isinstance(x, SparseMatrix) else noise.add_(x)
+    else:
+        spoilt = x.to_dense()
+    return Corruption(spoilt, every, torch.full(every.shape, float(variance == 0), dtype=x.dtype, device=x.device))
 
 
 def blank_nodes(
-    x: Tensor, fraction: float = 0.1, batch: Tensor | None = None, *, generator: Generator | None = None
+    x: Matrix, fraction: float = 0.1, batch: Tensor | None = None, *, generator: Generator | None = None
 ) -> Corruption:
     """Set the features of some nodes to zero (equation 5).
 
     Args:
-        x: Node features ``[N, dims]``, dense or sparse (COO).
+        x: Node features ``[N, dims]``, dense or sparse (COO, or a `SparseMatrix`, which is quicker).
         fraction: Share of the nodes of each graph, rounded; at least one of each.
         batch: Graph of every node ``[N]``, ascending; None: all are of one.
         generator: What draws them.
@@ -75,17 +79,20 @@ def blank_nodes(
     chosen = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
     chosen[order] = rank < wanted
     kept = (~chosen).to(x.dtype)
-    if x.is_sparse:
+    blank: Matrix
+    if isinstance(x, SparseMatrix):
+        blank = x.scale_rows(kept)
+    elif x.is_sparse:
         x = x.coalesce()
         rows = chosen[x.indices()[0]]
-        blank: Tensor = torch.sparse_coo_tensor(x.indices()[:, ~rows], x.values()[~rows], x.shape, is_coalesced=True)
+        blank = torch.sparse_coo_tensor(x.indices()[:, ~rows], x.values()[~rows], x.shape, is_coalesced=True)
     else:
         blank = x.masked_fill(chosen[:, None], 0.0)
     return Corruption(blank, chosen, kept)
 
 
 def shuffle_nodes(
-    x: Tensor,
+    x: Matrix,
     fraction: float = 0.1,
     batch: Tensor | None = None,
     *,
@@ -95,7 +102,7 @@ def shuffle_nodes(
     """Exchange the features of some nodes among each other (equation 6).
 
     Args:
-        x: Node features ``[N, dims]``, dense or sparse (COO).
+        x: Node features ``[N, dims]``, dense or sparse (COO, or a `SparseMatrix`, which is quicker).
         fraction: Share of the nodes of each graph, rounded; at least two of each graph that has two.
         batch: Graph of every node ``[N]``, ascending; None: all are of one.
         derange: All chosen nodes move (in one ring); False: any permutation, of which some may stay.
@@ -116,14 +123,16 @@ def shuffle_nodes(
     source[chosen] = giver
     touched = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
     touched[chosen] = True
-    if x.is_sparse:
+    moved: Matrix
+    if isinstance(x, SparseMatrix):
+        moved = x.take(source)
+    elif x.is_sparse:
         x = x.coalesce()
         goes_to = torch.empty_like(source)
         goes_to[source] = own
         indices = x.indices()
-        moved: Tensor = torch.sparse_coo_tensor(
-            torch.stack([goes_to[indices[0]], indices[1]]), x.values(), x.shape
-        ).coalesce()
+        moved_indices = torch.stack([goes_to[indices[0]], indices[1]])
+        moved = torch.sparse_coo_tensor(moved_indices, x.values(), x.shape).coalesce()
     else:
         moved = x[source]
     return Corruption(moved, touched, (source == own).to(x.dtype))
@@ -142,6 +151,43 @@ def reconstruction_loss(restored: Tensor, x: Tensor, nodes: Tensor | None = None
         restored, x = restored[nodes], (x.index_select(0, nodes.nonzero()[:, 0]) if x.is_sparse else x[nodes])
     loss = (restored - x.to_dense()).square().sum(dim=1).mean()
     return loss / restored.shape[1] if per_dim else loss
+
+
+def factored_reconstruction_loss(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    x: SparseMatrix,
+    nodes: Tensor | None = None,
+    *,
+    per_dim: bool = False,
+) -> Tensor:
+    r"""`reconstruction_loss` of what a linear layer restores, at the cost of sparse features.
+
+    With restored rows :math:`W s_i + b`, a squared distance is
+
+    .. math:: s_i^T (W^T W) s_i + 2 s_i^T W^T b + b^T b - 2 (s_i^T W^T x_i + b^T x_i) + x_i^T x_i
+
+    in which nothing is as large as ``[N, dims]``.
+
+    Args:
+        states: s ``[N, s]``.
+        weight: W ``[dims, s]``.
+        bias: b ``[dims]``, or None.
+        x: ``[N, dims]``.
+        nodes: Which nodes count ``[N]`` bool; None: all.
+        per_dim: Divide by the number of dims.
+    """
+    chosen = None if nodes is None else nodes.nonzero()[:, 0]
+    truth, norms = x @ weight, x.square_norms()
+    if chosen is not None:
+        states, truth, norms = states[chosen], truth[chosen], norms[chosen]
+    loss = (states * (states @ (weight.t() @ weight) - 2 * truth)).sum(dim=1) + norms
+    if bias is not None:
+        at_bias = (x @ bias[:, None])[:, 0]
+        loss = loss + 2 * (states @ (weight.t() @ bias)) + bias.square().sum()
+        loss = loss - 2 * (at_bias if chosen is None else at_bias[chosen])
+    return loss.mean() / weight.shape[0] if per_dim else loss.mean()
 
 
 def shuffle_loss(
@@ -184,7 +230,8 @@ class SelfSupervision(nn.Module):
         in_channels: Width of the node features.
         hidden_channels: Width of the states that the network gives.
         tasks: Names among ``"denoise"``, ``"completion"`` and ``"shuffle"``, or a weight for each.
-        head: Makes a head from its widths in and out; called as ``head(h, edge_index, edge_weight)``.
+        head: Makes a head from its widths in and out; called as ``head(h, edge_index, edge_weight)``. Where features
+            are a `SparseMatrix`, denoise and completion are quicker with one that has ``factors``, as `SignedGCNConv`.
         noise: Variance of the noise of denoise.
         fraction: Share of nodes that completion and shuffle spoil, of each graph.
         shuffle_over: See `shuffle_loss`.
@@ -241,8 +288,8 @@ class SelfSupervision(nn.Module):
     def forward(
         self,
         encoder: Encoder,
-        x: Tensor,
-        edge_index: Tensor,
+        x: Matrix,
+        edge_index: Matrix,
         edge_weight: Tensor | None = None,
         batch: Tensor | None = None,
         generator: Generator | None = None,
@@ -251,13 +298,14 @@ class SelfSupervision(nn.Module):
 
         Args:
             encoder: The network that learns.
-            x: Clean node features ``[N, in_channels]``; for completion and shuffle they may be sparse (COO).
+            x: Clean node features ``[N, in_channels]``; for completion and shuffle they may be sparse (COO). They and
+                the edges may be a `graphophone.nn.sparse.SparseMatrix` if encoder and head take one.
             edge_index: Sources and targets ``[2, E]``.
             edge_weight: Weights ``[E]``, given to network and heads where there are any.
             batch: Graph of every node ``[N]``, ascending; None: all are of one.
             generator: What draws the corruptions.
         """
-        graph = (edge_index,) if edge_weight is None else (edge_index, edge_weight)
+        graph: tuple[Any, ...] = (edge_index,) if edge_weight is None else (edge_index, edge_weight)
         losses = {}
         for name in self.weights:
             if name == "denoise":
@@ -275,7 +323,12 @@ class SelfSupervision(nn.Module):
             else:
                 assert self.reconstruction is not None  # noqa: S101 - as above
                 nodes = corruption.touched if name == "completion" else None
-                losses[name] = reconstruction_loss(self.reconstruction(states, *graph), x, nodes, per_dim=self.per_dim)
+                if isinstance(x, SparseMatrix) and hasattr(self.reconstruction, "factors"):
+                    states, weight, bias = cast(Any, self.reconstruction).factors(states, *graph)
+                    losses[name] = factored_reconstruction_loss(states, weight, bias, x, nodes, per_dim=self.per_dim)
+                else:
+                    restored, truth = self.reconstruction(states, *graph), x if isinstance(x, Tensor) else x.to_dense()
+                    losses[name] = reconstruction_loss(restored, truth, nodes, per_dim=self.per_dim)
         return losses
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
@@ -288,7 +341,7 @@ class SelfSupervision(nn.Module):
 
 
 def _lots(
-    x: Tensor, fraction: float, least: int, batch: Tensor | None, generator: Generator | None
+    x: Matrix, fraction: float, least: int, batch: Tensor | None, generator: Generator | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Nodes in random order within their graphs; the place of each there, and how many of its graph are wanted."""
     nodes, device = x.shape[0], x.device

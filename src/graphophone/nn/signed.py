@@ -2,16 +2,17 @@ r"""Convolutions over signed edges: a negative one pushes two nodes apart."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv
-from torch_geometric.utils import add_remaining_self_loops
+from torch_geometric.utils import add_remaining_self_loops, add_self_loops, remove_self_loops
 
 from graphophone.errors import GraphophoneError
 from graphophone.nn.convolution import GINConv
+from graphophone.nn.sparse import Matrix, SparseMatrix, drop, linear, propagate
 
 Negative = Literal["subtract", "drop", "separate"]
 
@@ -74,7 +75,8 @@ class SignedGCNConv(nn.Module):
 
     Shapes:
         x ``[N, in_channels]``, edge_index ``[2, E]`` (row 0 source, row 1 target), edge_weight ``[E]`` ->
-        ``[N, out_channels]``.
+        ``[N, out_channels]``. Features may be a `graphophone.nn.sparse.SparseMatrix`, and so may the edges, for graphs
+        that are read many times: then they are P itself (`signed_norm`, `SparseMatrix.from_edges`).
     """
 
     def __init__(
@@ -105,24 +107,56 @@ class SignedGCNConv(nn.Module):
         if self.apart is not None:
             self.apart.reset_parameters()
 
-    def pointwise(self, x: Tensor) -> Tensor:
+    def pointwise(self, x: Matrix) -> Tensor:
         """The same weights without the graph: ``x W + b`` ``[N, out_channels]``."""
-        out = self.conv.lin(x)
+        return linear(x, self.conv.lin.weight, self.conv.bias)
+
+    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+        """Convolve. The narrower of what comes in and what goes out is sent along the edges."""
+        if self.in_channels < self.out_channels and isinstance(x, Tensor):
+            return linear(*self.factors(x, edge_index, edge_weight))
+        parts = self._parts(edge_index, edge_weight, x)
+        brought = [propagate(linear(x, weight), *edges) for edges, weight in parts]
+        out = brought[0] if len(brought) == 1 else brought[0] + brought[1]
         return out if self.conv.bias is None else out + self.conv.bias
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-        """Convolve."""
+    def factors(
+        self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """States ``[N, s]``, weight ``[out_channels, s]`` and bias of a linear layer whose result is that of `forward`.
+
+        For what can be computed of a wide result without writing it out; see
+        `graphophone.nn.self_supervision.factored_reconstruction_loss`.
+        """
+        parts = self._parts(edge_index, edge_weight, x)
+        states = [propagate(x, *edges) for edges, _ in parts]
+        weights = [weight for _, weight in parts]
+        if len(parts) == 1:
+            return states[0], weights[0], self.conv.bias
+        return torch.cat(states, dim=1), torch.cat(weights, dim=1), self.conv.bias
+
+    def _parts(
+        self, edge_index: Matrix, edge_weight: Tensor | None, x: Matrix
+    ) -> list[tuple[tuple[Matrix, Tensor | None], Tensor]]:
+        """Edges as they are to be read, and the weight matrix of what they bring; for each weight matrix."""
+        if isinstance(edge_index, SparseMatrix):
+            if self.apart is None:
+                return [((edge_index, None), self.conv.lin.weight)]
+            values = edge_index.values
+            near, far = (edge_index.with_values(part) for part in (values.clamp(min=0), values.clamp(max=0)))
+            return [((near, None), self.conv.lin.weight), ((far, None), self.apart.lin.weight)]
         if self.negative == "drop" and edge_weight is not None:
             kept = edge_weight > 0
             edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
         if self.normalize:
-            edge_index, edge_weight = signed_norm(edge_index, edge_weight, x.size(0), dtype=x.dtype)
+            edge_index, edge_weight = signed_norm(edge_index, edge_weight, x.shape[0], dtype=x.dtype)
         if self.apart is None or edge_weight is None:
-            return self.conv(x, edge_index, edge_weight)
+            return [((edge_index, edge_weight), self.conv.lin.weight)]
         below = edge_weight < 0
-        return self.conv(x, edge_index[:, ~below], edge_weight[~below]) + self.apart(
-            x, edge_index[:, below], edge_weight[below]
-        )
+        return [
+            ((edge_index[:, ~below], edge_weight[~below]), self.conv.lin.weight),
+            ((edge_index[:, below], edge_weight[below]), self.apart.lin.weight),
+        ]
 
     def extra_repr(self) -> str:
         """Sizes and options, for printing."""
@@ -146,7 +180,8 @@ class SignedGATConv(GATConv):
 
     Shapes:
         x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> ``[N, heads * out_channels]`` (without
-        ``concat``: ``[N, out_channels]``).
+        ``concat``: ``[N, out_channels]``). Features may be a `graphophone.nn.sparse.SparseMatrix`, and so may the
+        edges, for graphs that are read many times (`as_matrix`).
     """
 
     def __init__(
@@ -154,9 +189,69 @@ class SignedGATConv(GATConv):
     ) -> None:
         super().__init__(in_channels, out_channels, heads=heads, concat=concat, dropout=dropout, fill_value=1.0)
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    @staticmethod
+    def as_matrix(
+        edge_index: Matrix, edge_weight: Tensor | None, num_nodes: int, *, dtype: torch.dtype = torch.float32
+    ) -> SparseMatrix:
+        """The edges, with loops of weight 1, as a matrix ``[N, N]`` of their weights; such a matrix as it is."""
+        if isinstance(edge_index, SparseMatrix):
+            return edge_index
+        if edge_weight is None:
+            edge_weight = torch.ones(edge_index.shape[1], dtype=dtype, device=edge_index.device)
+        edges, weight = remove_self_loops(edge_index, edge_weight)
+        edges, weight = add_self_loops(edges, weight, 1.0, num_nodes)
+        return SparseMatrix.from_edges(cast(Tensor, edges), weight, num_nodes)
+
+    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""
-        return super().forward(x, edge_index, edge_weight)
+        if isinstance(x, Tensor) and not isinstance(edge_index, SparseMatrix):
+            return super().forward(x, edge_index, edge_weight)
+        if isinstance(x, Tensor) and not self.concat and self.in_channels * self.heads < self.out_channels:
+            return linear(*self.factors(x, edge_index, edge_weight))
+        edges = self.as_matrix(edge_index, edge_weight, x.shape[0], dtype=x.dtype)
+        h = linear(x, self.lin.weight)
+        # The sums over a head's channels as one product with a matrix of blocks.
+        own = torch.eye(self.heads, dtype=h.dtype, device=h.device)[:, None]
+        source, target = (
+            h @ (attention[0, :, :, None] * own).flatten(0, 1) for attention in (self.att_src, self.att_dst)
+        )
+        brought = self._attend(edges, source, target, h.view(-1, self.heads, self.out_channels).transpose(0, 1))
+        out = brought.transpose(0, 1).flatten(1) if self.concat else brought.mean(dim=0)
+        return out if self.bias is None else out + self.bias
+
+    def factors(
+        self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See `SignedGCNConv.factors`; without ``concat``."""
+        edges = self.as_matrix(edge_index, edge_weight, x.shape[0], dtype=x.dtype)
+        weight = self.lin.weight.view(self.heads, self.out_channels, self.in_channels)
+        source, target = (
+            x @ torch.einsum("hc,hci->ih", attention[0], weight) for attention in (self.att_src, self.att_dst)
+        )
+        brought = self._attend(edges, source, target, x.expand(self.heads, -1, -1))
+        states = (brought / self.heads).transpose(0, 1).flatten(1)
+        return states, weight.transpose(0, 1).flatten(1), self.bias
+
+    def _attend(self, edges: SparseMatrix, source: Tensor, target: Tensor, h: Tensor) -> Tensor:
+        """What the edges of every node bring, weighted by attention.
+
+        Args:
+            edges: As `as_matrix` returns them.
+            source: Part of the attention logits that a sender has ``[N, heads]``.
+            target: Part that a receiver has ``[N, heads]``.
+            h: What is sent ``[heads, N, dims]``.
+
+        Returns:
+            ``[heads, N, dims]``.
+        """
+        row, column = edges.pattern.row, edges.pattern.column
+        logits = F.leaky_relu(source.index_select(0, column) + target.index_select(0, row), self.negative_slope)
+        peak = torch.segment_reduce(logits.detach(), "max", offsets=edges.pattern.by_row[0].long())
+        alpha = (logits - peak.index_select(0, row)).exp()
+        total = torch.zeros_like(source).index_add(0, row, alpha)
+        alpha = drop(alpha, self.dropout, self.training) * edges.values[:, None]
+        brought = edges.blocks(self.heads, alpha.t()) @ h.flatten(0, 1)
+        return brought.view(h.shape) / total.t()[:, :, None]
 
     def edge_update(
         self,
@@ -187,7 +282,8 @@ class SignedGINConv(GINConv):
         norm: Whether there is batch normalisation.
 
     Shapes:
-        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> ``[N, out_channels]``.
+        x ``[N, in_channels]``, edge_index ``[2, E]``, edge_weight ``[E]`` -> ``[N, out_channels]``. Features
+        and edges may be a `graphophone.nn.sparse.SparseMatrix`.
     """
 
     def __init__(
@@ -207,8 +303,18 @@ class SignedGINConv(GINConv):
             layers += [nn.BatchNorm1d(out_channels), nn.ReLU()]
         self.mlp = nn.Sequential(*(layer for layer in layers if norm or not isinstance(layer, nn.BatchNorm1d)))
 
-    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""
+        return self.mlp[1:](self._first(x, edge_index, edge_weight))
+
+    def factors(
+        self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See `SignedGCNConv.factors`; where it is not ``bounded``."""
+        last: Any = self.mlp[-1]
+        return self.mlp[1:-1](self._first(x, edge_index, edge_weight)), last.weight, last.bias
+
+    def _first(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None) -> Tensor:
+        """What the first linear layer of the perceptron gives ``[N, hidden_channels]``."""
         first: Any = self.mlp[0]
-        h = self.aggregate(F.linear(x, first.weight), edge_index, edge_weight) + first.bias
-        return self.mlp[1:](h)
+        return self.aggregate(linear(x, first.weight), edge_index, edge_weight) + first.bias

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 
 from graphophone.errors import GraphophoneError
 from graphophone.models.subgraph_ssl import SubgraphSSL
+from graphophone.nn.sparse import Matrix, SparseMatrix
 
 Select = Literal["accuracy", "loss", "last"]
 
@@ -74,35 +75,37 @@ def fit_transductive(
 
     Args:
         model: The network, with its self-supervised tasks.
-        data: ``x`` ``[N, dims]`` (sparse, where few features are not zero: the steps are quicker), ``edge_index``,
+        data: ``x`` ``[N, dims]`` (COO, where few are not zero: steps are many times quicker), ``edge_index``,
             ``y`` ``[N]``, ``train_mask``, ``val_mask``, ``test_mask`` ``[N]``, and ``edge_weight`` ``[E]`` if the graph
             has any.
         training: How; None: as a GCN is published on citation graphs.
         seed: What dropout and corruptions are drawn from; the initial weights are the caller's.
     """
     training = training or TransductiveTraining()
-    x, edge_index, edge_weight = data.x, data.edge_index, data.get("edge_weight")
+    x = SparseMatrix.from_tensor(data.x) if data.x.is_sparse else data.x
+    edges = model.plan(data.edge_index, data.get("edge_weight"), x.shape[0])
     visible = torch.where(data.train_mask, data.y, -1)
-    optimizer = torch.optim.Adam(_groups(model, training), lr=training.learning_rate)
+    truth = data.y[data.val_mask]
+    optimizer = torch.optim.Adam(_groups(model, training), lr=training.learning_rate, fused=True)
     generator = torch.Generator(device=x.device).manual_seed(seed)
     best, kept = (-float("inf"), -float("inf")), {}
     step = chosen = 0
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for step in range(training.epochs):
             model.train()
-            losses = model.losses(x, edge_index, edge_weight, visible, generator=generator)
+            losses = model.losses(x, edges, None, visible, generator=generator)
             optimizer.zero_grad(set_to_none=True)
             model.total(losses, progress=step / training.epochs).backward()
             optimizer.step()
-            score = _score(_logits(model, data)[data.val_mask], data.y[data.val_mask], training.select, step)
+            score = _score(_logits(model, x, edges)[data.val_mask], truth, training.select, step)
             if score > best:
                 best, chosen = score, step
                 kept = copy.deepcopy(model.state_dict())
             elif training.patience and step - chosen >= training.patience:
                 break
     model.load_state_dict(kept)
-    logits = _logits(model, data)
+    logits = _logits(model, x, edges)
     right = logits.argmax(dim=1) == data.y
     return TransductiveResult(
         logits,
@@ -126,10 +129,10 @@ def _groups(model: SubgraphSSL, training: TransductiveTraining) -> list[dict[str
 
 
 @torch.no_grad()
-def _logits(model: SubgraphSSL, data: Data) -> Tensor:
+def _logits(model: SubgraphSSL, x: Matrix, edges: SparseMatrix) -> Tensor:
     """Class scores of every node, without dropout."""
     model.eval()
-    return model(data.x, data.edge_index, data.get("edge_weight"))
+    return model(x, edges)
 
 
 def _score(logits: Tensor, y: Tensor, select: Select, step: int) -> tuple[float, float]:
