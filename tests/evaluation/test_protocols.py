@@ -576,6 +576,19 @@ def test_a_label_that_training_lacks_is_a_note() -> None:
     assert split.notes[0].endswith("x7, x8 and 21 more")
 
 
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+def test_a_part_without_any_tag_is_an_error_before_any_work(part: str) -> None:
+    parts = ["train", "validation", "test"] * 4
+    rows = [[] if name == part else ["a", "b"] for name in parts]
+    corpus = tagged(rows, ("a", "b"), split=parts)
+    with pytest.raises(ProtocolError, match=f"no item of the {part} part has any of the classes") as error:
+        create_protocol("official").splits(corpus)
+    one_line(error)
+    few = tagged([["a"] if name == part else ["a", "b"] for name in parts], ("a", "b"), split=parts)
+    (split,) = create_protocol("official").splits(few)
+    assert split.notes == (f"no {part} item of class b",), "some tag is enough"
+
+
 def test_fifty_thousand_items_are_divided_in_a_second() -> None:
     rng = np.random.default_rng(0)
     classes = tuple(f"c{n}" for n in range(200))

@@ -546,6 +546,11 @@ class Protocol(ABC):
                 )
             counts = np.asarray(labels[rows].sum(axis=0))
             missing = [name for name, count in zip(corpus.classes, counts, strict=True) if count == 0]
+            if len(missing) == len(corpus.classes):
+                raise ProtocolError(
+                    f"protocol {self.name!r}, fold {split.name!r}: no item of the {part} part has any of the classes: "
+                    "nothing can be learned or measured by it; use another protocol or other options"
+                )
             if missing and part == "train" and "labels" not in corpus.table:
                 raise ProtocolError(
                     f"protocol {self.name!r}, fold {split.name!r}: no training item of class "
