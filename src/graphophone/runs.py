@@ -512,7 +512,7 @@ def evaluate(folder: str | Path) -> Run:
     )
     # As the networks give them, in nine digits at most, which tell all of their numbers apart: fewer make ties of
     # scores that are ranked, more make the table of a large corpus half as large again.
-    scores = [column for column in predictions if column.startswith("p_")]
+    scores = [column for column in predictions.columns if str(column).startswith("p_")]
     write_csv(folder / "predictions.csv", predictions.astype(dict.fromkeys(scores, np.float32)))
     done = {seed: sum(job["seed"] == seed for _, job in jobs) for seed in described["seeds"]}
     whole = [seed for seed, count in done.items() if count == len(described["folds"])]
