@@ -160,6 +160,29 @@ def test_predict_writes_every_format_and_fails_when_nothing_is_good(trained, mix
     assert cli.main(["predict", str(trained[0]), str(mixed_folder / "empty.wav")]) == cli.FAILED
 
 
+def test_predict_of_nothing_that_is_there_prints_no_table(trained, tmp_path, capsys):
+    words = ["predict", str(trained[0]), str(tmp_path / "gone.wav"), str(tmp_path / "lost.wav")]
+    capsys.readouterr()
+    assert cli.main(words) == cli.FAILED
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [line.split(":")[0] for line in lines[:2]] == [
+        f"error {tmp_path / name}" for name in ("gone.wav", "lost.wav")
+    ]
+    assert lines[2:] == ["2 items left out"]
+    # What programs read keeps its form.
+    assert cli.main([*words, "--format", "csv"]) == cli.FAILED
+    assert capsys.readouterr().out.startswith("file,")
+    target = tmp_path / "answers.json"
+    assert cli.main([*words, "--output", str(target)]) == cli.FAILED
+    document = json.loads(target.read_text("utf-8"))
+    assert document["results"] == []
+    assert len(document["failures"]) == 2
+    assert cli.main([*words, "--output", str(tmp_path / "answers.txt")]) == cli.FAILED
+    assert not (tmp_path / "answers.txt").exists()
+
+
 def test_timeline_and_explain(trained, tones, tmp_path, capsys):
     parts = [soundfile.read(tones / label / "b_1.wav")[0] for label in ("low", "high", "low")]
     soundfile.write(tmp_path / "call.wav", np.concatenate([np.tile(part, 8) for part in parts]), 16000)

@@ -539,12 +539,17 @@ def run_robustness(options: argparse.Namespace) -> int:
 
 
 def _write_answers(answers: pd.DataFrame, options: argparse.Namespace) -> None:
-    """As the options of ``predict`` and ``timeline`` say."""
+    """As the options of ``predict`` and ``timeline`` say.
+
+    Of no answer there is no table for people to read; programs get the form that they expect.
+    """
     from graphophone.inference.output import write_answers
 
     suffix = options.output.suffix.lower() if options.output else ""
-    named = {".csv": "csv", ".json": "json"}.get(suffix, "table")
-    write_answers(answers, options.format or named, options.output, probabilities=not options.no_probabilities)
+    format = options.format or {".csv": "csv", ".json": "json"}.get(suffix, "table")
+    if answers.empty and format == "table":
+        return
+    write_answers(answers, format, options.output, probabilities=not options.no_probabilities)
 
 
 def run_predict(options: argparse.Namespace) -> int:
