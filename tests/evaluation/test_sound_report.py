@@ -60,6 +60,20 @@ def test_report_of_tags(make_sound_run: MakeRun, check: Check) -> None:
     assert any("loss and mean average precision (mAP) over epochs" in image for image in page.images)
 
 
+def test_very_many_tags_with_commas_in_their_names(make_sound_run: MakeRun, check: Check) -> None:
+    names = [f"Speech {i:03d}, synthesizer" for i in range(527)]
+    folder = make_sound_run(corpus="audioset", classes=names, items=60, seeds=(0,), empty=9)
+    page = check(write_report(folder))
+    assert "Speech 010, synthesizer; Speech 011, synthesizer and 515 more, all of them in the table" in page.text
+    assert "Speech 518, synthesizer; Speech 519, synthesizer" in page.text  # without a positive test item
+    cells = [row[1] for row in page.rows if row[:1] and row[0].startswith("Speech ") and len(row) == 7]
+    assert len(cells) == 527
+    assert cells[:518] == sorted(cells[:518], reverse=True)
+    assert cells[518:] == ["–"] * 9
+    assert "Every class, best first." in page.text
+    assert len(page.source) < 500_000
+
+
 def test_tags_of_a_folder_without_validation(make_sound_run: MakeRun, check: Check) -> None:
     folder = make_sound_run(
         corpus="folder", classes=["<b>", "c & d", "e"], items=60, folds=2, seeds=(0,),

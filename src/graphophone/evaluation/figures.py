@@ -429,7 +429,7 @@ def class_precision(per_class: Sequence[Mapping[str, Any]], *, bars: int = 60, n
     strip.grid(axis="y")
     for column, title, part in ((0, f"Best {named}", rows[:named]), (1, f"Worst {named}", rows[-named:])):
         axes = figure.add_subplot(grid[1, column])
-        _named_bars(axes, part, 24)
+        _named_bars(axes, part, 30)
         axes.set_title(title)
     return figure
 

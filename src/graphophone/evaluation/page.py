@@ -66,10 +66,11 @@ def plural(count: int, word: str) -> str:
 
 
 def listed(words: Sequence[str], limit: int = 8) -> str:
-    """``a, b and c``; of more than ``limit`` words the first and how many more."""
+    """``a, b and c``; of more than ``limit`` words the first and how many more; ``;`` where words have commas."""
+    between = "; " if any("," in word for word in words[:limit]) else ", "
     if len(words) > limit:
-        return f"{', '.join(words[:limit])} and {len(words) - limit} more"
-    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
+        return f"{between.join(words[:limit])} and {len(words) - limit} more"
+    return " and ".join([between.join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
 def plain(value: Any) -> str:

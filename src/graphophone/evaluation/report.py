@@ -383,7 +383,9 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
 def _names(classes: Sequence[str]) -> str:
     """Names of classes, of very many the first ones."""
     more = len(classes) - MAX_CLASSES
-    return ", ".join(classes) if more <= 10 else f"{', '.join(classes[:MAX_CLASSES])} and {more} more"
+    if more > 10:
+        return f"{listed(classes, 12)}, all of them in the table of classes"
+    return ("; " if any("," in name for name in classes) else ", ").join(classes)
 
 
 def _speed(results: RunResults) -> str | None:
@@ -543,6 +545,8 @@ def _class_rows(results: RunResults) -> list[dict[str, Any]]:
         return []
     rows = results.summary["pooled"]["per_class"]
     if results.measures.kind == "tagging":
+        if len(rows) > MAX_CLASSES:  # nobody knows the order of so many
+            rows = sorted(rows, key=lambda row: -1.0 if row["ap"] is None else row["ap"], reverse=True)
         keys = ("ap", "auc", "precision", "recall", "f1")
         return [
             {
@@ -565,7 +569,8 @@ def _classes_caption(results: RunResults) -> str:
     if results.measures.kind == "tagging":
         threshold = results.summary["pooled"]["threshold"] if results.summary else 0.5
         return (
-            f"Every class{'; means over the seeds' if several else ''}. Precision, recall and F1 of tags given from "
+            f"Every class{', best first' if len(results.classes) > MAX_CLASSES else ''}"
+            f"{'; means over the seeds' if several else ''}. Precision, recall and F1 of tags given from "
             f"a probability of {threshold:g} on."
         )
     return f"Every class, in percent{'; all seeds together' if several else ''}"

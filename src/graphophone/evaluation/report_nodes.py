@@ -32,14 +32,9 @@ MAP_ITEMS = 1500
 
 _CONTROLS = {
     "knn": "k nearest neighbours",
-    "k_nearest_neighbours": "k nearest neighbours",
     "label_spreading": "label spreading",
-    "label_propagation": "label propagation",
-    "svm": "linear SVM",
     "linear_svm": "linear SVM",
-    "logistic": "logistic regression",
     "logistic_regression": "logistic regression",
-    "mlp": "MLP",
 }
 
 
@@ -95,7 +90,9 @@ def node_facts(results: RunResults) -> list[tuple[str, str]]:
                 f"at most; {plural(step, 'subgraph')} per step of the optimiser",
             )
         )
-    if task.get("edges"):
+    if task.get("attachment") == "none":
+        facts.append(("Answers", "each item by itself, without edges: the graph was there for training"))
+    elif task.get("edges"):
         how = "nearest items" if task.get("attachment") == "nearest" else "items drawn at random"
         draws = int(task.get("draws") or 1)
         size = f" of {int(task['reference_size']):,} nodes" if task.get("reference_size") else ""
