@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
+from graphophone.graphs.attachment import attach
 from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.models import ModelError
 from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
@@ -95,6 +96,23 @@ class TestPrediction:
     def test_no_reference(self) -> None:
         with pytest.raises(ModelError, match="draw at least one"):
             predict_attached(model(), [], torch.zeros(1, 6), ["a"])
+
+
+class TestWithoutEdges:
+    def test_a_recording_is_answered_for_by_itself(self) -> None:
+        pool, network = sampler(), model().eval()
+        references = draw_references(pool, pseudo_label(network, pool).labels, draws=3)
+        x = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+        found = predict_attached(network, references, x, list("abcde"), how="none", states=network.embed)
+        with torch.no_grad():
+            alone = network(x, torch.empty(2, 0, dtype=torch.int64)).softmax(dim=1)
+        torch.testing.assert_close(found.probabilities, alone)
+        assert float(found.spread.abs().max()) < 1e-7
+        whole = attach(references[0], x, list("abcde"), how="none")
+        assert whole.edge_index.shape[1] == 5 * references[0].edge_index.shape[1]
+        with torch.no_grad():
+            logits = network(whole.x, whole.edge_index, whole.edge_weight)[whole.clip]
+        torch.testing.assert_close(found.probabilities, logits.softmax(dim=1))
 
 
 class TestContentIds:

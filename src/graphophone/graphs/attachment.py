@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from graphophone.graphs.base import GraphError, require
 from graphophone.graphs.signed import Far
 from graphophone.graphs.subgraphs import signed_subgraphs
 
-Attachment = Literal["random", "nearest"]
+Attachment = Literal["random", "nearest", "none"]
 
 
 def chance_of_true_label(edges: int, true: int, pseudo: int, *, exact: bool = True) -> float:
@@ -172,7 +172,8 @@ def attach(
         x: Features of the new recordings. [clips, dims]
         ids: Their names, from which their edges are drawn. [clips]
         edges: T, edges of each (as many as there are nodes, if those are fewer).
-        how: `"random"` nodes, all different, or the `"nearest"` by Euclidean distance.
+        how: `"random"` nodes, all different; the `"nearest"` by Euclidean distance; or `"none"`: what a network that
+            has learned in graphs says of a recording by itself.
         seed: Draws follow from the seed, the number of the draw, and the id.
         draw: Number of the draw; each is another.
 
@@ -190,10 +191,12 @@ def attach(
             f"{reference.x.shape[1]}; give one id and one row of that width for each clip"
         )
     require(edges >= 1, f"edges is {edges}; give at least 1")
-    require(how in ("random", "nearest"), f'how is {how!r}; give "random" or "nearest"')
-    edges = min(edges, size)
+    require(how in get_args(Attachment), f'how is {how!r}; give "random", "nearest" or "none"')
+    edges = 0 if how == "none" else min(edges, size)
     x, device = x.to(reference.x), reference.x.device
-    if how == "random":
+    if how == "none":
+        chosen = torch.empty(clips, 0, dtype=torch.int64, device=device)
+    elif how == "random":
         chosen = torch.from_numpy(_lots(ids, size, edges, seed, draw)).to(device)
     else:
         distances = torch.cdist(x.double(), reference.x.double(), compute_mode="donot_use_mm_for_euclid_dist")

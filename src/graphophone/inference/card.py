@@ -216,6 +216,8 @@ def _what(bundle: Bundle, parameters: int) -> str:
 
 def _attached(bundle: Bundle) -> str:
     """How a model whose nodes are recordings answers."""
+    if bundle.attachment["how"] == "none":
+        return "The graph was there for training; a new recording is attached to no other, and answered for by itself."
     graphs, edges = len(bundle.references), bundle.attachment["edges"]
     sizes = [len(graph.x) for graph in bundle.references]
     nodes = str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"

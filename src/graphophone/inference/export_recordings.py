@@ -31,10 +31,10 @@ def obstacle(bundle: Bundle) -> str | None:
     if not isinstance(model, SubgraphSSL) or model.backbone not in BACKBONES:
         backbone = getattr(model, "backbone", "?")
         return f"its layers ({backbone!r}) have no dense form; those of {', '.join(BACKBONES)} do"
-    if bundle.attachment["how"] != "nearest":
+    if bundle.attachment["how"] == "random":
         return (
             "the edges of its clips are drawn by lot from a hash, which ONNX cannot compute; save the model with "
-            "attachment how='nearest'"
+            "attachment how='nearest' or 'none'"
         )
     largest = max(len(graph.x) for graph in bundle.references)
     if largest > LARGEST:
@@ -111,7 +111,10 @@ class FromVectors(nn.Module):
         network = cast(SubgraphSSL, copy.deepcopy(bundle.model).cpu().eval())
         self.layers, self.classifier = network.layers, network.classifier
         edges, drop = bundle.attachment["edges"], network.negative == "drop"
-        self.references = nn.ModuleList(DenseReference(graph, edges, drop=drop) for graph in bundle.references)
+        graphs = bundle.references
+        if bundle.attachment["how"] == "none":
+            edges, graphs = 0, graphs[:1]
+        self.references = nn.ModuleList(DenseReference(graph, edges, drop=drop) for graph in graphs)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logarithms of the probabilities, and probabilities."""

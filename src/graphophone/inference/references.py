@@ -127,7 +127,10 @@ def check_attachment(attachment: Mapping[str, Any]) -> dict[str, Any]:
         value = chosen[key]
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         require(whole, f"attachment {key} is {value!r}; give a whole number from {least} on")
-    require(chosen["how"] in get_args(Attachment), f'attachment how is {chosen["how"]!r}; give "random" or "nearest"')
+    require(
+        chosen["how"] in get_args(Attachment),
+        f'attachment how is {chosen["how"]!r}; give "random", "nearest" or "none"',
+    )
     return chosen
 
 

@@ -71,7 +71,7 @@ def pseudo_label(model: nn.Module, sampler: SubgraphSampler, *, epoch: int = 0) 
         sampler: Draws the subgraphs.
         epoch: Which of its epochs: give one that no training has seen, or any.
     """
-    device = next(model.parameters()).device
+    device = next((weight.device for weight in model.parameters()), sampler.x.device)
     labels = torch.full_like(sampler.labels, -1)
     confidence = torch.zeros(len(labels), dtype=torch.float32, device=labels.device)
     with _evaluation(model):
@@ -153,6 +153,8 @@ def predict_attached(
     """
     if not references:
         raise ModelError("there is no reference graph to attach recordings to; draw at least one")
+    if how == "none":  # nothing reaches the recordings, so nothing of the graphs has to be computed
+        references = [_without_nodes(references[0])]
     step = max(1, NODES // (max(len(reference.x) for reference in references) + 1))
     total = squares = held = None
     with _evaluation(model):
@@ -178,6 +180,11 @@ def predict_attached(
     if draws == 1:
         spread = torch.zeros_like(mean)
     return AttachedPrediction(mean.float(), spread.float(), None if held is None else (held / draws).float())
+
+
+def _without_nodes(graph: Data) -> Data:
+    """An empty graph of the same kinds of tensors."""
+    return Data(x=graph.x[:0], edge_index=graph.edge_index[:, :0], edge_weight=graph.edge_weight[:0])
 
 
 class _evaluation:  # noqa: N801 - a context manager, read as a word

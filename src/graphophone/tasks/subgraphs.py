@@ -42,7 +42,8 @@ class SubgraphClassification(NodeTask):
         sampling: ``"subgraphs"``; or ``"whole"``, a control: the pool is one graph, and a step is an epoch.
         edges: T, edges of each new recording.
         draws: R, reference graphs that answers are averaged over (1 as published).
-        attachment: Whether a new recording is attached to ``"random"`` nodes, as published, or to the ``"nearest"``.
+        attachment: Whether a new recording is attached to ``"random"`` nodes, as published, to the ``"nearest"``, or
+            to ``"none"``: the graph then serves training alone.
         reference_size: Nodes of a reference graph; None: as a subgraph of the training has.
         true_share: Share of the nodes of a reference graph with a true label, as far as there are; None: as they fall.
         validate_every: Epochs from one validation to the next.
@@ -203,20 +204,21 @@ class SubgraphClassification(NodeTask):
         Returns:
             ``row`` ``[clips]``, ``probabilities`` ``[clips, classes]``, ``spread``, the standard deviation of that of
             the likeliest class over the draws ``[clips]``, ``states`` before the heads ``[clips, dims]``, and ``mad``,
-            the mean average distance of the states of the graphs of these recordings in the first draw ``[clips]``.
+            the mean average distance of the states of the graphs of these recordings in the first draw (of the
+            reference graph itself, where nothing is attached to it) ``[clips]``.
         """
         x, ids = batch["x"], batch["ids"]
         found = predict_attached(self.model, self.references, x, ids, states=self.model.embed, **self._how)
         assert found.states is not None  # noqa: S101 - asked for
         likeliest = found.probabilities.argmax(dim=1, keepdim=True)
-        graphs = attach(self.references[0], x, ids, **self._how)
+        graphs = self.references[0] if self.attachment == "none" else attach(self.references[0], x, ids, **self._how)
         states = self.model.embed(graphs.x, graphs.edge_index, graphs.edge_weight)
         return {
             "row": batch["row"],
             "probabilities": found.probabilities,
             "spread": found.spread.gather(1, likeliest)[:, 0],
             "states": found.states,
-            "mad": torch.full((len(x),), mean_average_distance(states, graphs.ptr)),
+            "mad": torch.full((len(x),), mean_average_distance(states, graphs.get("ptr"))),
         }
 
     @property
