@@ -134,6 +134,10 @@ def test_names_of_the_weights() -> None:
         ({"stem": "five"}, "unknown stem"),
         ({"dilation": "two"}, "give 'ref' or a number"),
         ({"num_classes": 0}, "at least 1"),
+        ({"channels": (-4, 32, 40, 64)}, "at least 1"),
+        ({"head_width": 0}, "at least 1"),
+        ({"P": 0, "K": 0}, "K=0 of P=0"),
+        ({"dropout": 2.0}, "dropout=2.0: give a probability"),
         ({"drop_path": 1.5}, "below 1"),
     ],
 )

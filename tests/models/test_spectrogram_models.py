@@ -105,6 +105,9 @@ class TestEveryModel:
     def test_other_shapes_are_refused(self, name: str) -> None:
         with pytest.raises(ModelError, match=r"give \[batch, frames, mels\]"):
             create(name).eval()(torch.zeros(FRAMES, BANDS))
+        for shape in ((2, 0, BANDS), (2, FRAMES, 0)):
+            with pytest.raises(ModelError, match="at least one frame and one mel band"):
+                create(name).eval()(torch.zeros(shape))
 
     def test_save_and_load(self, name: str, tmp_path: Path) -> None:
         model = create(name).train()

@@ -108,6 +108,14 @@ def test_equal_nodes_make_equal_centroids() -> None:
     torch.testing.assert_close(centroids, torch.full((1, 4, 3), 1.5))
 
 
+def test_a_far_centroid_of_little_fuzziness_is_the_mean() -> None:
+    x, c = points(1, 40, 5).float(), points(1, 3, 5, seed=1).float()
+    c[:, 2] = 1e5  # every share in it is too small for single precision
+    found = fuzzy_c_means(x, c, top=1, fuzziness=1.05).centroids
+    torch.testing.assert_close(found[:, 2], x.mean(1))
+    torch.testing.assert_close(found[:, :2], fuzzy_c_means(x, c[:, :2], top=1, fuzziness=1.05).centroids)
+
+
 def test_little_fuzziness_is_k_means() -> None:
     x, c = points(1, 40, 3), points(1, 4, 3, seed=1)
     fuzzy = fuzzy_c_means(x, c, top=1, fuzziness=1.00001).centroids

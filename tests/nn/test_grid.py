@@ -53,6 +53,7 @@ def test_a_node_is_its_own_nearest_unless_left_out() -> None:
     without = grid_neighbours(x, x, 4, include_self=False)
     torch.testing.assert_close(without, grid_neighbours(x, x, 5)[..., 1:])
     assert grid_neighbours(x, x, 99, include_self=False).shape == (2, 30, 29)
+    assert grid_neighbours(x[:, :1], x[:, :1], 4, include_self=False).tolist() == [[[0]], [[0]]]  # there is no other
     with pytest.raises(ValueError, match="needs the nodes as candidates"):
         grid_neighbours(x, x[:, :10], 4, include_self=False)
 

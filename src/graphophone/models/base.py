@@ -328,6 +328,8 @@ class SpectrogramClassifier(PretrainedModel):
             x = x[:, 0]
         if x.ndim != 3:
             raise ModelError(f"a batch of shape {list(x.shape)}: give [batch, frames, mels]")
+        if min(x.shape[1:]) < 1:
+            raise ModelError(f"a batch of shape {list(x.shape)}: give at least one frame and one mel band")
         if self.training and x.size(0) == 0:
             raise ModelError("training on a batch of no spectrogram: leave empty batches out")
         if self.batch_norm and self.training and x.size(0) < 2:

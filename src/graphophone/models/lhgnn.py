@@ -152,8 +152,10 @@ class LHGNN(SpectrogramClassifier):
                 f"channels, blocks and reduction name {len(channels)}, {len(blocks)} and {len(reduction)} stages; "
                 "give each of them once per stage"
             )
-        if min(num_classes, num_mel_bins, frames, *blocks) < 1:
-            raise ModelError("num_classes, num_mel_bins, frames and blocks: give at least 1")
+        if min(num_classes, num_mel_bins, frames, head_width, *channels, *blocks) < 1:
+            raise ModelError("num_classes, num_mel_bins, frames, channels, blocks and head_width: give at least 1")
+        if not 0 <= dropout <= 1:
+            raise ModelError(f"dropout={dropout}: give a probability from 0 to 1")
         if dilation != "ref" and not isinstance(dilation, int):
             raise ModelError(f"dilation={dilation!r}: give 'ref' or a number")
         self.num_classes, self.num_mel_bins, self.frames = num_classes, num_mel_bins, frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from graphophone.nn.clustering import Clusters, squared_distances
@@ -42,9 +43,12 @@ def fuzzy_centroids(x: Tensor, memberships: Tensor, fuzziness: float = 2.0) -> T
         fuzziness: m.
 
     Returns:
-        ``[B, P, C]``.
+        ``[B, P, C]``; a centroid to which nothing belongs is the mean of the nodes.
     """
-    weights = memberships.square() if fuzziness == 2 else memberships.pow(fuzziness)
+    if fuzziness == 2:
+        weights = memberships.square()
+    else:  # near 1 the shares of all nodes in a far centroid may be too small for a number
+        weights = memberships.pow(fuzziness).clamp_min(torch.finfo(memberships.dtype).tiny)
     return (weights.mT @ x) / weights.sum(1)[..., None]
 
 

@@ -64,7 +64,8 @@ def grid_neighbours(
         k: Neighbours of each node.
         dilation: d.
         closeness: Addition to the cosine ``[N, M]``, as `position_closeness` makes it.
-        include_self: False: candidate i is never a neighbour of node i; for candidates that are the nodes.
+        include_self: False: candidate i is never a neighbour of node i (unless it is the only one); for candidates
+            that are the nodes.
         ordered: Whether the nearest comes first; False is faster.
 
     Returns:
@@ -73,6 +74,7 @@ def grid_neighbours(
     batch, n, m = x.size(0), x.size(1), candidates.size(1)  # len(x) would bind an exported network to one batch
     if not include_self and n != m:
         raise ValueError(f"include_self=False needs the nodes as candidates; got {m} for {n}")
+    include_self = include_self or m == 1
     k, dilation = clamped(k, dilation, m - (not include_self))
     ordered = ordered or dilation > 1
     with torch.autocast(x.device.type, enabled=False):
