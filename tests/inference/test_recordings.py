@@ -332,6 +332,23 @@ def test_another_class_and_names_that_are_not_known(tmp_path: Path, recording_pa
         explain(recognizer, path, "bored")
 
 
+def test_a_clip_that_is_attached_to_none(tmp_path: Path, recording_parts: Parts, write: Write, voice: Voice):
+    parts = recording_parts(how="none")
+    recognizer = Recognizer(load_bundle(save_bundle(tmp_path / "model", **parts)))
+    path = write("a.wav", voice(0.6, seed=9), subtype="FLOAT")
+    table = recognizer.process_file(path)
+    assert "spread" not in table  # every graph says the same
+    x = torch.from_numpy(parts["standardizer"](parts["pipeline"](voice(0.6, seed=9), RATE)))
+    alone = parts["model"](x, torch.zeros(2, 0, dtype=torch.long), torch.zeros(0)).softmax(dim=1)
+    np.testing.assert_allclose(table.loc[0, P].astype(float), alone.detach()[0], atol=1e-6)
+    found = explain(recognizer, path, steps=16)
+    assert isinstance(found, RecordingExplanation)
+    assert found.references.empty
+    assert found.baseline_without_edges == pytest.approx(found.evidence, abs=1e-5)
+    assert found.feature_scores.sum() == pytest.approx(found.evidence - found.baseline, abs=0.05)
+    assert found.save(tmp_path / "why.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     "options",
     [

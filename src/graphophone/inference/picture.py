@@ -82,6 +82,7 @@ def draw_recording(explanation: RecordingExplanation, *, edges: int = 30) -> Fig
     columns, recordings = reasons.subplots(1, 2)
     strongest = explanation.to_frame().sort_values("score", key=np.abs, ascending=False, kind="stable").head(_SLOTS)
     _draw_evidence(columns, strongest["column"].tolist(), strongest["score"].to_numpy(), "strongest descriptors")
+    recordings.set_visible(bool(len(explanation.references)))  # some models attach a clip to none
     pulls = explanation.references.head(min(edges, _SLOTS))
     marks = np.where(pulls["label_is"] == "true", "", "?")  # a label that the model gave itself
     names = [
@@ -343,7 +344,7 @@ def _draw_evidence(axes: Axes, names: list[str], values: np.ndarray, title: str)
     colors = [FOR if value > 0 else AGAINST for value in values]
     shown = [name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}" for name in names]
     _bars(axes, shown, values, colors, [f"{value:+.2f}" for value in values])
-    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     room = 0.4 * ((high - low) or 1.0)  # for the numbers at the ends of the bars
     axes.set_xlim(low - room * (low < 0), high + room)
     axes.axvline(0, color=_INK, linewidth=0.7)

@@ -44,7 +44,7 @@ class RecordingExplanation(Explanation):
         references: The known recordings that the clip was attached to, the strongest first: `recording` (its name,
             or a number where the model folder has no names), `label`, `label_is` ("true", or "predicted" for a
             recording without one: by this network), `draws` (in how many reference graphs) and `score`, what its edges
-            contributed, in log-odds.
+            contributed, in log-odds. Empty for a model that attaches a clip to none.
         spread: Standard deviation of the probability over the reference graphs; NaN if there is only one.
     """
 
@@ -157,7 +157,7 @@ def attached_log_odds(
     features, weights = graph.x.repeat(copies, 1), graph.edge_weight.expand(copies, -1)
     if x is not None:
         features = features.index_copy(0, clip, x.repeat_interleave(draws, dim=0))
-    if weight is not None:
+    if weight is not None and len(graph.node):
         weights = torch.where(graph.slot < 0, weights, weight[:, graph.slot.clamp(min=0)] * weights)
     logits = model(features, edges, weights.flatten())[clip].view(copies, draws, -1)
     return log_odds(logits.log_softmax(dim=2).logsumexp(dim=1), target)
