@@ -93,6 +93,39 @@ def test_a_finished_run_is_not_trained_again(finished, tone_recipe, monkeypatch)
     assert again.metrics == finished.metrics
 
 
+def test_a_run_of_before_there_were_label_budgets_is_still_that_run(finished, tone_recipe, tmp_path, monkeypatch):
+    run = tmp_path / finished.folder.name
+    shutil.copytree(finished.folder, run)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text("utf-8"))
+    for section, keys in (("protocol", ("labelled", "turns")), ("corpus", ("labels", "unlabelled"))):
+        for key in keys:
+            del recipe[section][key]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe), "utf-8")
+    described = json.loads((run / "run.json").read_text("utf-8"))
+    del described["corpus"]["problem_counts"], described["protocol"]["options"]
+    (run / "run.json").write_text(json.dumps(described), "utf-8")
+    (run / "problems.csv").unlink()
+    monkeypatch.setattr(jobs.Trainer, "fit", None)
+    assert quietly(tone_recipe, tmp_path).metrics == finished.metrics
+    with pytest.raises(runs.RunError, match=r"protocol\.labelled is 1\.0 there and 0\.5 here"):
+        quietly({**tone_recipe, "protocol": {**tone_recipe["protocol"], "labelled": 0.5}}, tmp_path)
+
+
+def test_label_budgets_and_turns_in_a_run(tone_recipe, tmp_path):
+    tone_recipe["training"]["epochs"] = 1
+    tone_recipe |= {"seeds": [0, 1], "protocol": {**tone_recipe["protocol"], "labelled": 0.5, "turns": 2}}
+    run = quietly(tone_recipe, tmp_path)
+    assert run.metrics["complete"]
+    assert run.metrics["ua"]["n"] == 2
+    told = [(fold["seed"], fold["fold"], fold["items"]["train"]) for fold in run.metrics["folds"]]
+    assert sorted(seed for seed, _, _ in told) == [0, 0, 1, 1]
+    assert len({fold for _, fold, _ in told}) == 4, "the second seed does the folds that the first one leaves"
+    assert {train for _, _, train in told} == {8}, "half of 16"
+    described = json.loads((run.folder / "run.json").read_text("utf-8"))
+    assert "Labels of 8 of 16 training items are used" in described["protocol"]["description"]
+    assert "Labels of 8 of 16 training items are used" in run.report.read_text("utf-8")
+
+
 def test_another_recipe_or_corpus_under_the_same_name_is_refused(finished, tone_recipe):
     other = {**tone_recipe, "graph": {"name": "cycle_topk", "k": 4}}
     with pytest.raises(runs.RunError, match=r"graph\.k is 3 there and 4 here.*--overwrite"):

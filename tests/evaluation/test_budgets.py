@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from graphophone import corpora
 from graphophone.corpora.base import Corpus
 from graphophone.evaluation import ProtocolError, Split, create_protocol, list_protocols
 from graphophone.evaluation.budgets import draw_budget
@@ -293,6 +295,22 @@ def test_recordings_that_no_training_item_is_cut_out_of_are_held_out_even_where_
         assert set(source.iloc[split.unlabelled]) == trained
         seen += 20 - len(split.unlabelled)
     assert seen > 0
+
+
+@pytest.mark.data
+def test_a_tenth_of_the_labels_of_real_corpora(data_root: Path) -> None:
+    ravdess = corpora.load("ravdess", data_root / "ravdess")
+    for seed in range(3):
+        (split,) = create_protocol("speaker-independent", labelled=0.1, turns=1).splits(ravdess, seed=seed)
+        assert (len(split.train), len(split.unlabelled)) == (96, 864)
+        assert np.bincount(ravdess.targets[split.train]).min() >= 5, "64 neutral items, 128 of every other class"
+        assert not shared_speakers(ravdess, split)
+        tested = set(ravdess.table["speaker"].iloc[split.test])
+        assert tested == {f"{actor:02d}" for actor in range(4 * seed + 1, 4 * seed + 5)}
+    esc10 = corpora.load("esc50", data_root / "esc10")
+    for split in create_protocol("folds", labelled=0.1).splits(esc10):
+        assert (len(split.train), len(split.unlabelled)) == (24, 216)
+        assert set(np.bincount(esc10.targets[split.train])) <= {1, 2, 3, 4}
 
 
 # ---------------------------------------------------------------- requests that cannot be met
