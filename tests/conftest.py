@@ -1,6 +1,8 @@
 """What every test shares: one thread, and the folder of real corpora where there is one."""
 
 import os
+import pickle
+from collections import defaultdict
 from collections.abc import Callable
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import soundfile
 import torch
 from hypothesis import HealthCheck, settings
@@ -83,3 +86,34 @@ def make_tone_recipe(tones: Path) -> Callable[[], dict[str, Any]]:
 def tone_recipe(make_tone_recipe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """A recipe that learns the tones in a second or two, to be changed at will."""
     return make_tone_recipe()
+
+
+@pytest.fixture(scope="session")
+def planetoid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Cora in the published layout: communities, with words that tell them apart a little."""
+    classes, known, rest, test = 3, 12, 520, 30
+    root = tmp_path_factory.mktemp("planetoid")
+    folder = root / "Cora" / "raw"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    nodes = rest + test
+    y = np.arange(nodes) % classes
+    x = (rng.random((nodes, 24)) < 0.1 + 0.25 * (np.arange(24) % classes == y[:, None])).astype(np.float32)
+    x[:, 0] = 1
+    x[5] = 0  # a paper without words
+    graph = {}
+    for node in range(nodes):
+        mates = rng.choice(np.flatnonzero(y == y[node]), 3)
+        graph[node] = [int(mate) for mate in mates if mate != node]
+    one_hot = np.eye(classes, dtype=np.int32)[y]
+    order = rng.permutation(np.arange(rest, nodes))
+    parts = {"x": slice(0, known), "allx": slice(0, rest)}
+    for name, part in parts.items():
+        (folder / f"ind.cora.{name}").write_bytes(pickle.dumps(scipy.sparse.csr_matrix(x[part]), protocol=2))
+        (folder / f"ind.cora.{name.replace('x', 'y')}").write_bytes(pickle.dumps(one_hot[part], protocol=2))
+    (folder / "ind.cora.tx").write_bytes(pickle.dumps(scipy.sparse.csr_matrix(x[order]), protocol=2))
+    (folder / "ind.cora.ty").write_bytes(pickle.dumps(one_hot[order], protocol=2))
+    held = defaultdict(list, graph)
+    (folder / "ind.cora.graph").write_bytes(pickle.dumps(held, protocol=2))
+    (folder / "ind.cora.test.index").write_text("".join(f"{node}\n" for node in order))
+    return root

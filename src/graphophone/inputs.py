@@ -296,6 +296,7 @@ class NodeInput(Input):
         y = np.full(len(corpus), -1, dtype=np.int64)
         known = np.concatenate([split.train, split.validation])
         y[known] = corpus.targets[known]
+        edges = None if corpus.given is None else corpus.given.edges_among(corpus.table["node"].to_numpy())
         train, unlabelled, validation = (
             torch.from_numpy(rows) for rows in (split.train, split.unlabelled, split.validation)
         )
@@ -307,6 +308,7 @@ class NodeInput(Input):
             validation=validation,
             ids=[str(name) for name in corpus.table["id"]],
             graph=self.graph,
+            edge_index=None if edges is None else torch.from_numpy(edges),
         )
 
     def training(self, task: SupervisedTask, split: Split, standardizer: Standardizer, *, seed: int) -> Any:
@@ -349,7 +351,7 @@ class NodeInput(Input):
 
 def _vector_extractors() -> list[str]:
     """Registered extractors that give one vector per recording."""
-    return [name for name in EXTRACTORS.names() if EXTRACTORS.create(name).level == "utterance"]
+    return [name for name in EXTRACTORS.names() if name != "given" and EXTRACTORS.create(name).level == "utterance"]
 
 
 def input_class(recipe: Recipe) -> type[Input]:

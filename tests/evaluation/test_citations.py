@@ -1,13 +1,11 @@
 """Citation graphs: reading the published files, and the table."""
 
 import pickle
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.sparse
 import torch
 
 from graphophone.errors import GraphophoneError
@@ -23,37 +21,7 @@ from graphophone.evaluation.citations import (
 )
 from graphophone.tasks.transductive import TransductiveTraining
 
-CLASSES, KNOWN, REST, TEST = 3, 12, 520, 30
-
-
-@pytest.fixture(scope="module")
-def planetoid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Cora in the published layout: communities, with words that tell them apart a little."""
-    root = tmp_path_factory.mktemp("planetoid")
-    folder = root / "Cora" / "raw"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    nodes = REST + TEST
-    y = np.arange(nodes) % CLASSES
-    x = (rng.random((nodes, 24)) < 0.1 + 0.25 * (np.arange(24) % CLASSES == y[:, None])).astype(np.float32)
-    x[:, 0] = 1
-    x[5] = 0  # a paper without words
-    graph = {}
-    for node in range(nodes):
-        mates = rng.choice(np.flatnonzero(y == y[node]), 3)
-        graph[node] = [int(mate) for mate in mates if mate != node]
-    one_hot = np.eye(CLASSES, dtype=np.int32)[y]
-    order = rng.permutation(np.arange(REST, nodes))
-    parts = {"x": slice(0, KNOWN), "allx": slice(0, REST)}
-    for name, part in parts.items():
-        (folder / f"ind.cora.{name}").write_bytes(pickle.dumps(scipy.sparse.csr_matrix(x[part]), protocol=2))
-        (folder / f"ind.cora.{name.replace('x', 'y')}").write_bytes(pickle.dumps(one_hot[part], protocol=2))
-    (folder / "ind.cora.tx").write_bytes(pickle.dumps(scipy.sparse.csr_matrix(x[order]), protocol=2))
-    (folder / "ind.cora.ty").write_bytes(pickle.dumps(one_hot[order], protocol=2))
-    held = defaultdict(list, graph)
-    (folder / "ind.cora.graph").write_bytes(pickle.dumps(held, protocol=2))
-    (folder / "ind.cora.test.index").write_text("".join(f"{node}\n" for node in order))
-    return root
+CLASSES, KNOWN, REST, TEST = 3, 12, 520, 30  # of the small Cora
 
 
 def test_reads_the_published_layout(planetoid: Path) -> None:

@@ -262,8 +262,8 @@ def test_self_supervised_tasks_as_text_list_or_weights(tasks):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("--graph.name=cycle_topk", r"every recording is a node.* set graph\.name to signed"),
-        ("--graph.name=none", r"set graph\.name to signed"),
+        ("--graph.name=cycle_topk", r"every recording is a node.* set graph\.name to .*signed"),
+        ("--graph.name=none", r"set graph\.name to .*signed"),
         ("--task.name=graph_classification", r"set task\.name to .*subgraph_classification"),
         ("--augment.name=frames", r"needs augment\.name none"),
         ("--task.attachment=far", r"attachment"),

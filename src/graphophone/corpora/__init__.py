@@ -33,6 +33,7 @@ CORPORA: Registry[Corpus] = Registry(
         "fsd50k": "graphophone.corpora.fsd50k:load",
         "iemocap": "graphophone.corpora.iemocap:load",
         "msp_improv": "graphophone.corpora.msp_improv:load",
+        "planetoid": "graphophone.corpora.planetoid:load",
         "prosody": "graphophone.corpora.prosody:load",
         "ravdess": "graphophone.corpora.ravdess:load",
         "table": "graphophone.corpora.table:load",

@@ -22,6 +22,8 @@ from graphophone.registry import did_you_mean
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+    from graphophone.corpora.given import Given
+
 SPLITS: dict[str, str] = {
     "train": "train",
     "training": "train",
@@ -100,6 +102,7 @@ class Corpus:
         licence: Name of the licence of the recordings.
         url: Where the corpus comes from.
         citation: What to cite.
+        given: Vectors and edges of items that are no recordings, whose nodes the column ``node`` names.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Corpus:
     licence: str | None = None
     url: str | None = None
     citation: str | None = None
+    given: Given | None = None
 
     @classmethod
     def from_table(
@@ -150,7 +154,7 @@ class Corpus:
                 By default it is left out.
             listed: Absolute paths of files that are known to be there, from a listing of their folder: they are
                 taken as they are, and the file system is not asked for each.
-            **meta: ``languages``, ``licence``, ``url``, ``citation``.
+            **meta: ``languages``, ``licence``, ``url``, ``citation``, ``given``.
 
         Raises:
             CorpusError: If the table has no label column, no rows, a column twice, no usable row, no label in any row,

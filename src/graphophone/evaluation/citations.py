@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import pickletools
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,16 +23,14 @@ from typing import Any
 import pandas as pd
 import torch
 from torch_geometric.data import Data
-from torch_geometric.io import read_planetoid_data
 
+from graphophone.corpora.planetoid import GRAPHS, load_citations
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.statistics import interval
 from graphophone.files import write_text
 from graphophone.models.subgraph_ssl import SubgraphSSL
-from graphophone.registry import did_you_mean
 from graphophone.tasks.transductive import TransductiveTraining, fit_transductive
 
-GRAPHS = ("Cora", "CiteSeer", "PubMed")
 # Variance of the noise of denoise, as a share of that of the features, which are far from 1 here.
 NOISE = 0.1
 TASKS = ("none", "denoise", "completion", "shuffle")
@@ -46,20 +43,6 @@ _COLUMNS = {
     **dict.fromkeys(("step", "steps"), "int64"),
     "seconds": "float64",
 }
-
-# What the published files are made of. They are pickles, and a pickle can name any function.
-_ALLOWED = {
-    "__builtin__ list",
-    "_codecs encode",
-    "collections defaultdict",
-    "numpy dtype",
-    "numpy ndarray",
-    "numpy._core.multiarray _reconstruct",
-    "numpy.core.multiarray _reconstruct",
-    "scipy.sparse._csr csr_matrix",
-    "scipy.sparse.csr csr_matrix",
-}
-_FILES = ("x", "tx", "allx", "y", "ty", "ally", "graph")
 
 
 @dataclass(frozen=True)
@@ -120,53 +103,6 @@ PUBLISHED: dict[tuple[str, str, str], tuple[float, float]] = {
     for task, (mean, spread) in zip(TASKS, cells, strict=True)
 }
 """Accuracy in percent and its standard deviation, by graph, network and task."""
-
-
-def load_citations(root: str | Path, graph: str) -> Data:
-    """A citation graph with the public split and row-normalised features, read from the published files.
-
-    The files are pickles. Before they are opened, it is made sure that they name nothing but arrays, sparse matrices,
-    lists and dictionaries.
-
-    Args:
-        root: Folder with ``Cora/raw/ind.cora.x`` and so on.
-        graph: `"Cora"`, `"CiteSeer"` or `"PubMed"`.
-
-    Returns:
-        `Data` with sparse `x` (COO), `edge_index`, `y`, `train_mask`, `val_mask`, `test_mask`.
-
-    Raises:
-        GraphophoneError: If there is no such graph, a file is missing, or one could do more than hold data.
-    """
-    if graph not in GRAPHS:
-        raise GraphophoneError(
-            f"unknown citation graph {graph!r}.{did_you_mean(graph, GRAPHS)} Available: {', '.join(GRAPHS)}"
-        )
-    folder = Path(root) / graph / "raw"
-    for name in (*_FILES, "test.index"):
-        path = folder / f"ind.{graph.lower()}.{name}"
-        if not path.is_file():
-            raise GraphophoneError(f"{path}: not found; fetch the Planetoid files, or let PyG's Planetoid do so")
-        if name != "test.index":
-            _refuse_code(path)
-    data = read_planetoid_data(str(folder), graph.lower())
-    data.x = (data.x / data.x.sum(dim=1, keepdim=True).clamp(min=1.0)).to_sparse()
-    return data
-
-
-def _refuse_code(path: Path) -> None:
-    """Raise unless a pickle is made of data alone."""
-    try:
-        named = [
-            str(argument) if code.name == "GLOBAL" else code.name
-            for code, argument, _ in pickletools.genops(path.read_bytes())
-            if code.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID")
-        ]
-    except (ValueError, UnicodeDecodeError) as error:
-        raise GraphophoneError(f"{path}: damaged ({error}); fetch it again") from error
-    other = sorted(set(named) - _ALLOWED)
-    if other:
-        raise GraphophoneError(f"{path}: names {other[0]!r}, which no Planetoid file does; it was not opened")
 
 
 def run_citation(

@@ -171,6 +171,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
         "compare": "graphophone.features.compare:ComParE",
         "fbank": "graphophone.features.fbank:Fbank",
         "functionals165": "graphophone.features.functionals165:Functionals165",
+        "given": "graphophone.features.given:Given",
         "logmel128": "graphophone.features.logmel128:Logmel128",
         "panns_logmel": "graphophone.features.panns:PannsLogmel",
         "vggish": "graphophone.features.vggish:Vggish",

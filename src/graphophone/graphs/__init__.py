@@ -47,6 +47,7 @@ GRAPHS: Registry[GraphBuilder] = Registry(
         "cosine_threshold": "graphophone.graphs.similarity:CosineThreshold",
         "cycle_topk": "graphophone.graphs.union:CycleTopK",
         "union": "graphophone.graphs.union:union_of",
+        "given": "graphophone.graphs.given:Given",
         "signed": "graphophone.graphs.signed:Signed",
     },
 )

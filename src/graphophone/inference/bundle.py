@@ -360,6 +360,8 @@ def resolve(source: str | Path) -> Path:
     # `runs/glnn` looks like a hub id too: where a folder `runs` exists, a local path was meant.
     if _HUB_ID.fullmatch(name) and not Path(name.split("/")[0]).is_dir():
         return _complete(_download(name))
+    if path.name == "model" and (path.parent / "run.json").is_file():
+        return _complete(path.parent)
     raise ModelFolderError(f"{source}: no such folder; give a model folder, a run folder or a hub id owner/name")
 
 
@@ -374,6 +376,11 @@ def _complete(folder: Path) -> Path:
         raise ModelFolderError(
             f"{folder / pickles[0]}: pickled weights are never loaded because they can run code; "
             f"a model folder holds {WEIGHTS}"
+        )
+    if (folder / "metrics.json").is_file() and (folder / "run.json").is_file():
+        raise ModelFolderError(
+            f"{folder}: this run has no model folder, because its network answers for the nodes of its own graph alone "
+            "(predictions.csv has them); train one with task.name subgraph_classification to answer for new recordings"
         )
     if (folder / "run.json").is_file() or (folder / "recipe.yaml").is_file():
         raise ModelFolderError(f"{folder}: this run has no finished model yet; start the same training again")

@@ -11,6 +11,7 @@ TASKS: Registry[LightningModule] = Registry(
         "clip_classification": "graphophone.tasks.clip_classification:ClipClassification",
         "clip_tagging": "graphophone.tasks.clip_tagging:ClipTagging",
         "subgraph_classification": "graphophone.tasks.subgraphs:SubgraphClassification",
+        "transductive_classification": "graphophone.tasks.transductive_classification:TransductiveClassification",
     },
 )
 

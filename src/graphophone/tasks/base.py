@@ -52,6 +52,7 @@ class SupervisedTask(LightningModule):
         monitor_words: The same in words.
         curves: Names of what is logged in every epoch.
         validate_every: Epochs from one validation to the next.
+        remark: What a reader of results must know of how the task uses the data, a sentence; else empty.
 
     Args:
         model: The network.
@@ -65,6 +66,7 @@ class SupervisedTask(LightningModule):
     monitor_words: ClassVar[str]
     curves: tuple[str, ...]
     validate_every: int = 1
+    remark: ClassVar[str] = ""
 
     def __init__(self, model: nn.Module, optimization: Optimization, seed: int) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ class Nodes:
         validation: Rows of items that an epoch is chosen on.
         ids: Names of the items ``[items]``.
         graph: Builder of the recipe, with the rules of the edges.
+        edge_index: Edges that the corpus itself has ``[2, edges]``, or None.
     """
 
     x: Tensor
@@ -44,6 +45,7 @@ class Nodes:
     validation: Tensor
     ids: Sequence[str]
     graph: GraphBuilder
+    edge_index: Tensor | None = None
 
 
 class NodeTask(SupervisedTask):

@@ -86,7 +86,8 @@ def fit_transductive(
     edges = model.plan(data.edge_index, data.get("edge_weight"), x.shape[0])
     visible = torch.where(data.train_mask, data.y, -1)
     truth = data.y[data.val_mask]
-    optimizer = torch.optim.Adam(_groups(model, training), lr=training.learning_rate, fused=True)
+    groups = decayed_groups(model, training.weight_decay, heads=training.decay_heads)
+    optimizer = torch.optim.Adam(groups, lr=training.learning_rate, fused=True)
     generator = torch.Generator(device=x.device).manual_seed(seed)
     best, kept = (-float("inf"), -float("inf")), {}
     step = chosen = 0
@@ -116,15 +117,20 @@ def fit_transductive(
     )
 
 
-def _groups(model: SubgraphSSL, training: TransductiveTraining) -> list[dict[str, object]]:
-    """Parameters, with the weight decay of each."""
+def decayed_groups(model: SubgraphSSL, weight_decay: float, *, heads: bool) -> list[dict[str, object]]:
+    """Parameters in groups for an optimiser, with the weight decay of each.
+
+    Args:
+        model: The network.
+        weight_decay: L2 penalty.
+        heads: Whether it is on the heads, too, or on the shared layers only.
+    """
     shared = list(model.layers.parameters())
     held = {id(parameter) for parameter in shared}
-    heads = [parameter for parameter in model.parameters() if id(parameter) not in held]
-    decay = training.weight_decay
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in held]
     return [
-        {"params": shared, "weight_decay": decay},
-        {"params": heads, "weight_decay": decay if training.decay_heads else 0.0},
+        {"params": shared, "weight_decay": weight_decay},
+        {"params": rest, "weight_decay": weight_decay if heads else 0.0},
     ]
 
 

@@ -1,0 +1,78 @@
+"""Vectors that come with a corpus: nothing is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphophone.corpora.base import Corpus
+from graphophone.features.base import Extractor, FeatureError, Level
+
+
+class Given(Extractor):
+    """The vectors of a corpus that has them ready, such as the words of a citation graph's papers.
+
+    Args:
+        dims: Numbers in each vector; with 0 the refusal names how many there are.
+
+    Raises:
+        FeatureError: If it is below 0.
+    """
+
+    name = "given"
+
+    def __init__(self, *, dims: int = 0) -> None:
+        if dims < 0:
+            raise FeatureError(f"given: dims must be at least 0, not {dims}")
+        self._dims = dims
+
+    @property
+    def level(self) -> Level:
+        """One vector per item."""
+        return "utterance"
+
+    @property
+    def hop(self) -> float | None:
+        """None: there are no frames."""
+        return None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Numbers of the columns."""
+        return tuple(f"given_{number}" for number in range(self._dims))
+
+    @property
+    def dims(self) -> int:
+        """Numbers in each vector."""
+        return self._dims
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Number of columns."""
+        return {"dims": self._dims}
+
+    def vectors(self, corpus: Corpus) -> np.ndarray:
+        """The vectors of the items of a corpus `[items, dims]` float32.
+
+        Raises:
+            FeatureError: If it has none, or of another width.
+        """
+        if corpus.given is None or "node" not in corpus.table:
+            raise FeatureError(
+                f"features.name is given, but corpus {corpus.name!r} comes without ready vectors; choose an extractor "
+                "that reads its recordings"
+            )
+        wide = corpus.given.vectors.shape[1]
+        if wide != self._dims:
+            raise FeatureError(
+                f"features.dims is {self._dims}, but corpus {corpus.name!r} comes with vectors of {wide} numbers; set "
+                f"it to {wide}"
+            )
+        return corpus.given.vectors[corpus.table["node"].to_numpy()].astype(np.float32, copy=False)
+
+    def _extract(self, signal: np.ndarray) -> np.ndarray:
+        raise FeatureError(
+            "given: the features of this model came with the nodes of its graph, and no recording has any; train one "
+            "with an extractor that reads recordings"
+        )
