@@ -199,6 +199,19 @@ def test_selected_epoch_is_marked() -> None:
     ]
 
 
+def test_epochs_without_validation_leave_no_gap() -> None:
+    sparse = curves().assign(validation_ua=[np.nan, np.nan, 0.2, np.nan, np.nan, 0.4, np.nan, np.nan, 0.5, np.nan])
+    for tables in ({"a": sparse}, {"a": sparse, "b": sparse}):
+        axes = draw.learning_curves(tables, {"a": 5}).axes[1]
+        lines = [line.get_xydata() for line in axes.lines if len(line.get_xdata()) == 3]
+        assert len(lines) == (1 if len(tables) == 1 else 3)  # with their mean
+        for line in lines:
+            assert line == pytest.approx(np.array([[3, 20], [6, 40], [9, 50]]))
+        assert axes.get_xlim()[1] > 10  # the same epochs as the loss
+    alone = curves().assign(validation_ua=[0.2] + [np.nan] * 9)
+    assert any(line.get_marker() == "." for line in draw.learning_curves({"a": alone}).axes[1].lines)
+
+
 def test_mean_curve_covers_the_epochs_that_all_reached() -> None:
     figure = draw.learning_curves({"a": curves(10), "b": curves(7)})
     thick = [line for line in figure.axes[0].lines if line.get_linewidth() > 2]

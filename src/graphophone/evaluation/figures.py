@@ -183,7 +183,7 @@ def learning_curves(
     if not any(c in t and t[c].notna().any() for c in (f"train_{key}", f"validation_{key}") for t in curves.values()):
         panels.pop()
     figure = Figure(figsize=(4.2 * len(panels), 3.1), layout="constrained")
-    marked = False
+    marked, last = False, 1 + max(int(table["epoch"].max()) for table in curves.values())
     for axes, (heading, series) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for column, label, colour, factor in series:
             tables = {key: table for key, table in curves.items() if column in table and table[column].notna().any()}
@@ -192,7 +192,7 @@ def learning_curves(
                 epochs, values = known["epoch"] + 1, known[column] * factor
                 axes.plot(
                     epochs, values, color=colour, lw=0.8 if several else 1.8, alpha=0.35 if several else 1.0,
-                    label=None if several else label, solid_capstyle="round",
+                    label=None if several else label, solid_capstyle="round", marker="." if len(known) == 1 else None,
                 )  # fmt: skip
                 chosen = selected.get(key)
                 if column.startswith("validation") and chosen is not None and (known["epoch"] == chosen).any():
@@ -208,6 +208,7 @@ def learning_curves(
             axes.plot([], [], "o", color=VERMILION, ms=5, mec="white", mew=0.6, label="weights kept")
         axes.set_title(heading)
         axes.set_xlabel("epoch")
+        axes.set_xlim(1 - 0.05 * max(last - 1, 1), last + 0.05 * max(last - 1, 1))
         axes.grid(axis="y")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if axes.get_legend_handles_labels()[0]:
