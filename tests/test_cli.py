@@ -58,7 +58,7 @@ def test_help_of_every_command(capsys):
             ["corpora", "check", "--help"],
         ),
         *([name, "--help"] for name in ("sweep", "evaluate", "report", "compare", "timeline", "explain", "features")),
-        *([name, "--help"] for name in ("export", "models", "recipes", "demo")),
+        *([name, "--help"] for name in ("export", "robustness", "models", "recipes", "demo")),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main(words)

@@ -68,12 +68,14 @@ class _Tested:
         whole: All items of it.
         pipeline: The models' features.
         max_duration: Longest recording that the run takes, in seconds.
+        gone: Items of the test that the corpus has no more.
     """
 
     corpus: Corpus
     whole: Corpus
     pipeline: FeaturePipeline
     max_duration: float | None
+    gone: tuple[Problem, ...]
 
 
 class _Features:
@@ -173,7 +175,8 @@ def robustness(
                     for rows, source in noise.parts
                 ]
             )
-    problems = list({problem.item: problem for found in conditions.values() for problem in found.failures}.values())
+    failures = [problem for found in conditions.values() for problem in found.failures]
+    problems = list({problem.item: problem for problem in (*tested.gone, *failures)}.values())
     answers = _answers(jobs, tested, conditions, device, progress and console.is_terminal)
     left_out = {problem.item for problem in problems}
     kept = {key: table[~table["id"].isin(left_out)] for key, table in answers.items()}
@@ -232,17 +235,19 @@ def _tested(results: RunResults, jobs: Sequence[JobResult], root: str | Path | N
     ids = {str(name) for job in jobs for name in _predictions(job)["id"]}
     known = corpus.table["id"].astype(str)
     missing = sorted(ids.difference(known))
-    if missing:
+    if 2 * len(missing) > len(ids):
         raise RobustnessError(
-            f"corpus {corpus.name!r} has no item {missing[0]!r}, which {results.folder} was tested on"
-            f"{f' ({len(missing)} are missing)' if len(missing) > 1 else ''}; give the corpus of the run with --root"
+            f"corpus {corpus.name!r} has no item {missing[0]!r}, which {results.folder} was tested on, and so with "
+            f"{len(missing)} of {len(ids)}; give the corpus of the run with --root"
         )
     chosen = corpus.select(known.isin(ids).to_numpy())
     if not any(item.path for item in audio_items(chosen)):
         raise RobustnessError(f"corpus {corpus.name!r} has no recordings, so there is nothing to add noise to")
     longest = float((results.recipe.get("training") or {}).get("max_duration") or 0.0)
     pipeline = load_bundle(jobs[0].folder / "model").pipeline
-    return _Tested(chosen, corpus, pipeline, longest or None)
+    why = {problem.item: problem.reason for problem in corpus.problems if problem.severity == "error"}
+    gone = tuple(Problem(name, None, why.get(name, "the corpus has no such item any more")) for name in missing)
+    return _Tested(chosen, corpus, pipeline, longest or None, gone)
 
 
 def _predictions(job: JobResult) -> pd.DataFrame:
