@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 
-from graphophone.graphs.attachment import attach
+from graphophone.graphs.attachment import attach, choose
 from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.models import ModelError
 from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
+from graphophone.models.attached_convolution import AttachedConvolution
 from graphophone.models.subgraph_ssl import SubgraphSSL
 
 
@@ -122,3 +123,29 @@ class TestContentIds:
         assert len(set(names)) == 5
         assert content_ids(x[[3, 1]]) == [names[3], names[1]]
         assert content_ids(x.double()) == names
+
+
+@pytest.mark.parametrize("backbone", ["gcn", "graphmix"])
+@pytest.mark.parametrize("negative", ["subtract", "drop"])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+@pytest.mark.parametrize("how", ["random", "nearest"])
+def test_convolutions_of_what_reaches_a_recording_are_those_of_the_whole_copy(
+    backbone: str, negative: str, num_layers: int, how: str
+) -> None:
+    torch.manual_seed(0)
+    network = SubgraphSSL(
+        in_channels=6, num_classes=3, hidden_channels=16, backbone=backbone, negative=negative, num_layers=num_layers
+    ).double()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    reference = draw_references(sampler(), torch.zeros(65, dtype=torch.int64), draws=1)[0]
+    reference.x, reference.edge_weight = reference.x.double(), reference.edge_weight.double()
+    x, ids = torch.randn(9, 6, dtype=torch.float64), [str(i) for i in range(9)]
+    network.eval()
+    with torch.no_grad():
+        chosen = choose(reference, x, ids, edges=3, how=how)
+        logits, states = AttachedConvolution(network, reference)(x, chosen)
+        copies = attach(reference, x, ids, edges=3, how=how)
+        nodes = (copies.x, copies.edge_index, copies.edge_weight)
+        torch.testing.assert_close(logits, network(*nodes)[copies.clip])
+        torch.testing.assert_close(states, network.embed(*nodes)[copies.clip])

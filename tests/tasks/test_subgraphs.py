@@ -117,18 +117,18 @@ def test_the_same_for_a_seed() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_epochs_draw_other_subgraphs() -> None:
     task = task_of()
-    drawn: list[list[int]] = []
+    drawn: list[Tensor] = []
     step = task.training_step
 
     def noted(batch: object, batch_idx: int) -> Tensor:
         if batch_idx == 0:
-            drawn.append(batch.node.tolist())  # type: ignore[attr-defined]
+            drawn.append(batch.x)  # type: ignore[attr-defined]
         return step(batch, batch_idx)  # type: ignore[arg-type]
 
     task.training_step = noted  # type: ignore[method-assign]
     trainer(2).fit(task, task.train_dataloader())
-    expected = [next(task.sampler.epoch(epoch)).node.tolist() for epoch in (0, 1)]
-    assert drawn == expected
+    expected = [next(task.sampler.epoch(epoch)).x for epoch in (0, 1)]
+    assert torch.equal(torch.cat(drawn), torch.cat(expected))
 
 
 def test_a_network_is_validated_as_it_answers() -> None:
@@ -157,6 +157,23 @@ def test_other_weights_draw_other_references() -> None:
     assert task.references == ()
 
 
+@pytest.mark.parametrize("backbone", ["gcn", "gat", "gin", "graphmix", "mlp"])
+@pytest.mark.parametrize("options", [{}, {"batch_graphs": 4}, {"sampling": "whole"}])
+def test_steps_are_those_of_the_sampler(backbone: str, options: dict[str, Any]) -> None:
+    """In whichever form the edges are, the losses of every step are those of the subgraphs as they are drawn."""
+    torch.manual_seed(0)
+    model = SubgraphSSL(in_channels=16, num_classes=4, hidden_channels=16, backbone=backbone)  # type: ignore[arg-type]
+    task = SubgraphClassification(model, 4, **{"per_class": 5, "unlabelled": 30, **options})
+    task.use(nodes_of())
+    model.eval()
+    steps, batches = list(task.train_dataloader()), list(task.sampler.epoch(0))
+    assert len(steps) == len(batches) == len(task.train_dataloader())
+    for step, batch in zip(steps, batches, strict=True):
+        assert torch.equal(step.y, batch.y)
+        plain = model(batch.x, batch.edge_index, batch.edge_weight)
+        torch.testing.assert_close(task(step), plain, rtol=1e-4, atol=1e-5)
+
+
 def test_only_the_pool_is_sampled() -> None:
     task = task_of()
     x = nodes_of().x
@@ -169,8 +186,8 @@ def test_the_whole_pool_as_one_graph() -> None:
     batches = list(task.train_dataloader())
     assert len(batches) == len(task.train_dataloader()) == 1
     expected = Signed()(Data(x=task.sampler.x, y=task.sampler.labels))
-    assert torch.equal(batches[0].edge_index, expected.edge_index)
-    assert torch.equal(batches[0].edge_weight, expected.edge_weight)
+    whole = task.model.plan(expected.edge_index, expected.edge_weight, 240)
+    assert torch.equal(batches[0].edges.to_dense(), whole.to_dense())  # type: ignore[union-attr]
     assert len(task.refer()[0].x) <= 29  # as a subgraph has
     trainer(3).fit(task, task.train_dataloader())
 

@@ -185,22 +185,8 @@ def attach(
         GraphError: If widths or numbers do not fit.
     """
     size, clips = len(reference.x), len(x)
-    if x.dim() != 2 or x.shape[1] != reference.x.shape[1] or len(ids) != clips:
-        raise GraphError(
-            f"{len(ids)} ids and features {list(x.shape)} do not fit a reference graph of width "
-            f"{reference.x.shape[1]}; give one id and one row of that width for each clip"
-        )
-    require(edges >= 1, f"edges is {edges}; give at least 1")
-    require(how in get_args(Attachment), f'how is {how!r}; give "random", "nearest" or "none"')
-    edges = 0 if how == "none" else min(edges, size)
-    x, device = x.to(reference.x), reference.x.device
-    if how == "none":
-        chosen = torch.empty(clips, 0, dtype=torch.int64, device=device)
-    elif how == "random":
-        chosen = torch.from_numpy(_lots(ids, size, edges, seed, draw)).to(device)
-    else:
-        distances = torch.cdist(x.double(), reference.x.double(), compute_mode="donot_use_mm_for_euclid_dist")
-        chosen = distances.float().sort(dim=1, stable=True).indices[:, :edges]
+    chosen = choose(reference, x, ids, edges=edges, how=how, seed=seed, draw=draw)
+    x, device, edges = x.to(reference.x), reference.x.device, chosen.shape[1]
     first = torch.arange(clips, device=device)[:, None] * (size + 1)
     clip = first[:, 0] + size
     source, target = ((row + first).reshape(-1) for row in reference.edge_index)
@@ -218,6 +204,42 @@ def attach(
         num_graphs=clips,
         clip=clip,
     )
+
+
+def choose(
+    reference: Data,
+    x: Tensor,
+    ids: Sequence[str],
+    *,
+    edges: int = 4,
+    how: Attachment = "random",
+    seed: int = 0,
+    draw: int = 0,
+) -> Tensor:
+    """The nodes of a reference graph that new recordings are attached to; arguments as `attach`.
+
+    Returns:
+        Different nodes for each. [clips, edges] int64
+
+    Raises:
+        GraphError: If widths or numbers do not fit.
+    """
+    size, clips = len(reference.x), len(x)
+    if x.dim() != 2 or x.shape[1] != reference.x.shape[1] or len(ids) != clips:
+        raise GraphError(
+            f"{len(ids)} ids and features {list(x.shape)} do not fit a reference graph of width "
+            f"{reference.x.shape[1]}; give one id and one row of that width for each clip"
+        )
+    require(edges >= 1, f"edges is {edges}; give at least 1")
+    require(how in get_args(Attachment), f'how is {how!r}; give "random", "nearest" or "none"')
+    edges = 0 if how == "none" else min(edges, size)
+    x, device = x.to(reference.x), reference.x.device
+    if how == "none":
+        return torch.empty(clips, 0, dtype=torch.int64, device=device)
+    if how == "random":
+        return torch.from_numpy(_lots(ids, size, edges, seed, draw)).to(device)
+    distances = torch.cdist(x.double(), reference.x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    return distances.float().sort(dim=1, stable=True).indices[:, :edges]
 
 
 def _rank_within(group: NDArray[np.int64], lot: NDArray[np.float64]) -> NDArray[np.int64]:

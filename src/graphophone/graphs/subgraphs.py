@@ -146,6 +146,11 @@ class SubgraphSampler:
             code = np.unique(graph * len(self.labels) + np.concatenate([labelled.reshape(-1), free]))
             yield code % len(self.labels), np.searchsorted(code, np.arange(count + 1) * len(self.labels))
 
+    def parts(self, epoch: int = 0) -> Iterator[Data]:
+        """The same subgraphs as `epoch` gives, in batches that are quick to make; arguments as there."""
+        for nodes, limits in self.nodes(epoch):
+            yield self._build(nodes, limits)
+
     def epoch(self, epoch: int = 0) -> Iterator[Data]:
         """Batches of subgraphs.
 
@@ -158,8 +163,8 @@ class SubgraphSampler:
             `ptr` [graphs + 1] and `num_graphs`.
         """
         held: list[Data] = []
-        for nodes, limits in self.nodes(epoch):
-            held = [*held, self._build(nodes, limits)]
+        for built in self.parts(epoch):
+            held = [*held, built]
             ready = sum(part.num_graphs for part in held)
             if ready < self.batch_graphs and ready < self.subgraphs:
                 continue
@@ -210,9 +215,11 @@ class WholePool(SubgraphSampler):
         """All nodes; arguments as `SubgraphSampler.nodes`."""
         yield np.arange(len(self.labels)), np.array([0, len(self.labels)])
 
-    def epoch(self, epoch: int = 0) -> Iterator[Data]:
+    def parts(self, epoch: int = 0) -> Iterator[Data]:
         """One batch; arguments as `SubgraphSampler.epoch`."""
         yield self._whole
+
+    epoch = parts
 
     @cached_property
     def _whole(self) -> Data:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphophone.graphs.attachment import Attachment, attach, draw_reference
+from graphophone.graphs.attachment import Attachment, attach, choose, draw_reference
 from graphophone.graphs.subgraphs import SubgraphSampler
+from graphophone.models.attached_convolution import ROWS, AttachedConvolution
 from graphophone.models.base import ModelError
 
 # Nodes of one call of the network: those of about 300 subgraphs.
@@ -75,7 +77,7 @@ def pseudo_label(model: nn.Module, sampler: SubgraphSampler, *, epoch: int = 0) 
     labels = torch.full_like(sampler.labels, -1)
     confidence = torch.zeros(len(labels), dtype=torch.float32, device=labels.device)
     with _evaluation(model):
-        for batch in sampler.epoch(epoch):
+        for batch in sampler.parts(epoch):
             free = batch.y < 0
             nodes = (batch.x.to(device), batch.edge_index.to(device), batch.edge_weight.to(device))
             highest = model(*nodes).to(batch.x)[free].softmax(dim=1).max(dim=1)
@@ -155,13 +157,22 @@ def predict_attached(
         raise ModelError("there is no reference graph to attach recordings to; draw at least one")
     if how == "none":  # nothing reaches the recordings, so nothing of the graphs has to be computed
         references = [_without_nodes(references[0])]
-    step = max(1, NODES // (max(len(reference.x) for reference in references) + 1))
+    quick = how != "none" and AttachedConvolution.fits(model) and states in (None, getattr(model, "embed", None))
+    step = max(1, (ROWS if quick else NODES) // (max(len(reference.x) for reference in references) + 1))
     total = squares = held = None
     with _evaluation(model):
         for draw, reference in enumerate(references):
             p, h = [], []
+            convolution = AttachedConvolution(cast(Any, model), reference) if quick else None
             for begin in range(0, len(x), step):
                 part = slice(begin, begin + step)
+                if convolution is not None:
+                    chosen = choose(reference, x[part], ids[part], edges=edges, how=how, seed=seed, draw=draw)
+                    logits, embedded = convolution(x[part].to(reference.x), chosen)
+                    p.append(logits.double().softmax(dim=1))
+                    if states is not None:
+                        h.append(embedded.double())
+                    continue
                 graph = attach(reference, x[part], ids[part], edges=edges, how=how, seed=seed, draw=draw)
                 nodes = (graph.x, graph.edge_index, graph.edge_weight)
                 p.append(model(*nodes)[graph.clip].double().softmax(dim=1))

@@ -28,14 +28,16 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast, get_args
 
+import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from graphophone.models.base import ModelError, PretrainedModel
+from graphophone.nn.dense import DenseMatrix
 from graphophone.nn.graphmix import GraphMix, Mix
 from graphophone.nn.self_supervision import TASKS, SelfSupervision, entropy
 from graphophone.nn.signed import Negative, SignedGATConv, SignedGCNConv, SignedGINConv, signed_norm
-from graphophone.nn.sparse import Matrix, SparseMatrix, drop, linear
+from graphophone.nn.sparse import Edges, Matrix, SparseMatrix, drop, linear
 
 Backbone = Literal["gcn", "gat", "gin", "graphmix", "mlp"]
 Reduction = Literal["mean", "sum"]
@@ -176,9 +178,9 @@ class SubgraphSSL(PretrainedModel):
         negative: Negative = "separate" if self.negative == "separate" else "subtract"
         return SignedGCNConv(wide, out, negative=negative, normalize=False)
 
-    def prepare(self, edge_index: Matrix, edge_weight: Tensor | None, num_nodes: int) -> tuple[Matrix, Tensor | None]:
+    def prepare(self, edge_index: Edges, edge_weight: Tensor | None, num_nodes: int) -> tuple[Edges, Tensor | None]:
         """The edges as the layers read them: once for all layers, heads and copies of a graph. Those of `plan` stay."""
-        if isinstance(edge_index, SparseMatrix):
+        if not isinstance(edge_index, Tensor):
             return edge_index, None
         if self.negative == "drop" and edge_weight is not None:
             kept = edge_weight > 0
@@ -201,9 +203,27 @@ class SubgraphSSL(PretrainedModel):
         dtype = next(self.classifier.parameters()).dtype
         return make(cast(Tensor, edges), edge_weight, num_nodes, dtype=dtype)
 
+    @property
+    def reads_matrices(self) -> bool:
+        """Whether the layers take edges as a matrix that is written out; those of GAT must know every edge."""
+        return self.backbone != "gat"
+
+    def plan_small(self, edge_index: Tensor, edge_weight: Tensor | None, ptr: Tensor) -> list[DenseMatrix]:
+        """The edges of many small graphs as a matrix each, in place of them: quicker for some dozens of nodes.
+
+        For networks that have `reads_matrices`.
+
+        Args:
+            edge_index: Sources and targets ``[2, E]``.
+            edge_weight: Weights ``[E]``, or None.
+            ptr: Where each graph begins, and where the last one ends ``[graphs + 1]``.
+        """
+        edges, edge_weight = self.prepare(edge_index, edge_weight, int(ptr[-1]))
+        return DenseMatrix.from_edges(cast(Tensor, edges), edge_weight, ptr)
+
     def _read(
-        self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None
-    ) -> tuple[Matrix, tuple[Matrix, Tensor | None]]:
+        self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None
+    ) -> tuple[Matrix, tuple[Edges, Tensor | None]]:
         """Features and edges as the layers read them."""
         if isinstance(x, Tensor) and x.is_sparse:
             x = SparseMatrix.from_tensor(x)
@@ -216,19 +236,19 @@ class SubgraphSSL(PretrainedModel):
             return h
         return F.elu(h) if self.backbone == "gat" else h.relu()
 
-    def encode(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def encode(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """States ``[N, hidden_channels]`` of the shared layers, over edges that `prepare` returned."""
         h: Any = x
         for layer in self.layers:
             h = self._activate(layer(drop(h, self.dropout, self.training), edge_index, edge_weight))
         return drop(h, self.head_dropout, self.training)
 
-    def embed(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def embed(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """States ``[N, hidden_channels]`` before the heads; arguments as `forward`."""
         x, graph = self._read(x, edge_index, edge_weight)
         return self.encode(x, *graph)
 
-    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """Class scores (logits) of every node.
 
         Args:
@@ -262,7 +282,7 @@ class SubgraphSSL(PretrainedModel):
     def losses(
         self,
         x: Matrix,
-        edge_index: Matrix,
+        edge_index: Edges,
         edge_weight: Tensor | None,
         y: Tensor,
         batch: Tensor | None = None,
@@ -284,13 +304,32 @@ class SubgraphSSL(PretrainedModel):
             the backbone GraphMix ``mix_labelled`` and ``mix_unlabelled``.
         """
         x, graph = self._read(x, edge_index, edge_weight)
-        logits = self.classifier(self.encode(x, *graph), *graph)
-        found = node_losses(logits, y, reduction=self.reduction)
-        if self.ssl is not None:
-            found.update(self.ssl(self.encode, x, *graph, batch=batch, generator=generator))
+        if self.ssl is not None and isinstance(x, Tensor) and isinstance(graph[0], DenseMatrix) and not self._counts:
+            found = self._losses_at_once(x, graph[0], y, batch, generator)
+        else:
+            found = node_losses(self.classifier(self.encode(x, *graph), *graph), y, reduction=self.reduction)
+            if self.ssl is not None:
+                found.update(self.ssl(self.encode, x, *graph, batch=batch, generator=generator))
         if self.mixing is not None:
-            edges = graph[0] if isinstance(graph[0], SparseMatrix) else edge_index
+            edges = edge_index if isinstance(graph[0], Tensor) else graph[0]
             found.update(self.mixing.losses(self, x, edges, edge_weight, y))
+        return found
+
+    @property
+    def _counts(self) -> bool:
+        """Whether layers have statistics of all nodes that they see: copies of a graph must not share them."""
+        return self.backbone == "gin" and self.batch_norm
+
+    def _losses_at_once(
+        self, x: Tensor, graph: DenseMatrix, y: Tensor, batch: Tensor | None, generator: Generator | None
+    ) -> dict[str, Tensor]:
+        """`losses` of a small graph: it and its spoilt copies go through the shared layers together."""
+        ssl = cast(SelfSupervision, self.ssl)
+        spoilt = {name: ssl.corrupt(name, x, batch, generator) for name in ssl.weights}
+        copies = self.encode(torch.cat([x, *(copy.x for copy in spoilt.values())]), graph).split(len(x))
+        found = node_losses(self.classifier(copies[0], graph), y, reduction=self.reduction)
+        for states, (name, copy) in zip(copies[1:], spoilt.items(), strict=True):
+            found[name] = ssl.loss(name, states, copy, x, graph)
         return found
 
     @property
@@ -346,12 +385,12 @@ class NodeLinear(nn.Module):
         """``[N, in_channels]`` -> ``[N, out_channels]``."""
         return linear(x, self.linear.weight, self.linear.bias)
 
-    def forward(self, x: Matrix, edge_index: Matrix | None = None, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Edges | None = None, edge_weight: Tensor | None = None) -> Tensor:
         """As `pointwise`."""
         return self.pointwise(x)
 
     def factors(
-        self, x: Tensor, edge_index: Matrix | None = None, edge_weight: Tensor | None = None
+        self, x: Tensor, edge_index: Edges | None = None, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `graphophone.nn.signed.SignedGCNConv.factors`."""
         return x, self.linear.weight, self.linear.bias
@@ -368,9 +407,11 @@ def node_losses(logits: Tensor, y: Tensor, *, reduction: Reduction = "mean") -> 
     Returns:
         ``cross_entropy`` and ``entropy``; 0 where there are no such nodes.
     """
-    known = y >= 0
+    known, free = y >= 0, y < 0
     terms = {
-        "cross_entropy": F.cross_entropy(logits[known], y[known], reduction="none"),
-        "entropy": entropy(logits[~known]),
+        "cross_entropy": (F.cross_entropy(logits, y, ignore_index=-1, reduction="sum"), known),
+        "entropy": (entropy(logits[free]).sum(), free),
     }
-    return {name: loss.mean() if reduction == "mean" and len(loss) else loss.sum() for name, loss in terms.items()}
+    return {
+        name: loss / nodes.sum().clamp(min=1) if reduction == "mean" else loss for name, (loss, nodes) in terms.items()
+    }

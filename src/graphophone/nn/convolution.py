@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from graphophone.errors import GraphophoneError
 from graphophone.nn.lstm import NeighbourOrder, NeighbourPlan, graph_lstm
-from graphophone.nn.sparse import Matrix, propagate
+from graphophone.nn.sparse import Edges, propagate
 
 
 class NeighbourLSTM(nn.Module):
@@ -184,7 +184,7 @@ class GINConv(nn.Module):
             nn.ReLU(),
         )
 
-    def aggregate(self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def aggregate(self, x: Tensor, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """What the perceptron sees ``[N, in_channels]``."""
         return (1 + self.epsilon) * x + propagate(x, edge_index, edge_weight)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from graphophone.errors import GraphophoneError
-from graphophone.nn.sparse import Matrix, SparseMatrix
+from graphophone.nn.sparse import Edges, Matrix, SparseMatrix
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class GraphMix:
         return self.largest if progress >= self.ramp else self.largest * max(progress, 0.0) / self.ramp
 
     def targets(
-        self, network: SharedNetwork, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None
+        self, network: SharedNetwork, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None
     ) -> Tensor:
         """Sharpened mean prediction of the graph network, as it is set (in training: with dropout). ``[N, C]``."""
         with torch.no_grad():
@@ -88,7 +88,7 @@ class GraphMix:
         self,
         network: SharedNetwork,
         x: Matrix,
-        edge_index: Matrix,
+        edge_index: Edges,
         edge_weight: Tensor | None,
         y: Tensor,
     ) -> dict[str, Tensor]:

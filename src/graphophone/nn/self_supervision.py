@@ -17,7 +17,7 @@ from torch import Generator, Tensor, nn
 
 from graphophone.errors import GraphophoneError
 from graphophone.nn.signed import SignedGCNConv
-from graphophone.nn.sparse import Matrix, SparseMatrix
+from graphophone.nn.sparse import Edges, Matrix, SparseMatrix
 
 TASKS = ("denoise", "completion", "shuffle")
 """Names of the tasks."""
@@ -289,7 +289,7 @@ class SelfSupervision(nn.Module):
         self,
         encoder: Encoder,
         x: Matrix,
-        edge_index: Matrix,
+        edge_index: Edges,
         edge_weight: Tensor | None = None,
         batch: Tensor | None = None,
         generator: Generator | None = None,
@@ -308,28 +308,51 @@ class SelfSupervision(nn.Module):
         graph: tuple[Any, ...] = (edge_index,) if edge_weight is None else (edge_index, edge_weight)
         losses = {}
         for name in self.weights:
-            if name == "denoise":
-                corruption = add_noise(x, self.noise, generator=generator)
-            elif name == "completion":
-                corruption = blank_nodes(x, self.fraction, batch, generator=generator)
-            else:
-                corruption = shuffle_nodes(x, self.fraction, batch, derange=self.derange, generator=generator)
-            states = encoder(corruption.x, *graph)
-            if name == "shuffle":
-                assert self.shuffle is not None  # noqa: S101 - made because the task has a weight
-                losses[name] = shuffle_loss(
-                    self.shuffle(states, *graph), corruption, shuffle_over=self.shuffle_over, balanced=self.balanced
-                )
-            else:
-                assert self.reconstruction is not None  # noqa: S101 - as above
-                nodes = corruption.touched if name == "completion" else None
-                if isinstance(x, SparseMatrix) and hasattr(self.reconstruction, "factors"):
-                    states, weight, bias = cast(Any, self.reconstruction).factors(states, *graph)
-                    losses[name] = factored_reconstruction_loss(states, weight, bias, x, nodes, per_dim=self.per_dim)
-                else:
-                    restored, truth = self.reconstruction(states, *graph), x if isinstance(x, Tensor) else x.to_dense()
-                    losses[name] = reconstruction_loss(restored, truth, nodes, per_dim=self.per_dim)
+            corruption = self.corrupt(name, x, batch, generator)
+            losses[name] = self.loss(name, encoder(corruption.x, *graph), corruption, x, *graph)
         return losses
+
+    def corrupt(
+        self, task: str, x: Matrix, batch: Tensor | None = None, generator: Generator | None = None
+    ) -> Corruption:
+        """The copy of the features that a task sees; arguments as `forward`."""
+        if task == "denoise":
+            return add_noise(x, self.noise, generator=generator)
+        if task == "completion":
+            return blank_nodes(x, self.fraction, batch, generator=generator)
+        return shuffle_nodes(x, self.fraction, batch, derange=self.derange, generator=generator)
+
+    def loss(
+        self,
+        task: str,
+        states: Tensor,
+        corruption: Corruption,
+        x: Matrix,
+        edge_index: Edges,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """The loss of a task.
+
+        Args:
+            task: Its name.
+            states: Node states of the copy ``[N, hidden_channels]``.
+            corruption: What `corrupt` returned.
+            x: Clean node features ``[N, in_channels]``.
+            edge_index: See `forward`.
+            edge_weight: See `forward`.
+        """
+        graph: tuple[Any, ...] = (edge_index,) if edge_weight is None else (edge_index, edge_weight)
+        if task == "shuffle":
+            assert self.shuffle is not None  # noqa: S101 - made because the task has a weight
+            logits = self.shuffle(states, *graph)
+            return shuffle_loss(logits, corruption, shuffle_over=self.shuffle_over, balanced=self.balanced)
+        assert self.reconstruction is not None  # noqa: S101 - as above
+        nodes = corruption.touched if task == "completion" else None
+        if isinstance(x, SparseMatrix) and hasattr(self.reconstruction, "factors"):
+            states, weight, bias = cast(Any, self.reconstruction).factors(states, *graph)
+            return factored_reconstruction_loss(states, weight, bias, x, nodes, per_dim=self.per_dim)
+        truth = x if isinstance(x, Tensor) else x.to_dense()
+        return reconstruction_loss(self.reconstruction(states, *graph), truth, nodes, per_dim=self.per_dim)
 
     def total(self, losses: Mapping[str, Tensor]) -> Tensor:
         """The weighted sum of what `forward` returned."""
@@ -347,7 +370,8 @@ def _lots(
     nodes, device = x.shape[0], x.device
     lot = torch.rand(nodes, generator=generator, dtype=torch.float64, device=device)
     if batch is None:
-        batch = torch.zeros(nodes, dtype=torch.int64, device=device)
+        count = min(max(round(fraction * nodes), least), nodes) if nodes >= least else 0
+        return lot.argsort(), torch.arange(nodes, device=device), torch.full((nodes,), count, device=device)
     order = (batch + lot).argsort()
     counts = torch.bincount(batch)
     wanted = (fraction * counts).round().long().clamp(min=least)

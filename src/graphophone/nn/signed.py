@@ -12,7 +12,7 @@ from torch_geometric.utils import add_remaining_self_loops, add_self_loops, remo
 
 from graphophone.errors import GraphophoneError
 from graphophone.nn.convolution import GINConv
-from graphophone.nn.sparse import Matrix, SparseMatrix, drop, linear, propagate
+from graphophone.nn.sparse import Edges, Matrix, SparseMatrix, drop, linear, propagate
 
 Negative = Literal["subtract", "drop", "separate"]
 
@@ -111,7 +111,7 @@ class SignedGCNConv(nn.Module):
         """The same weights without the graph: ``x W + b`` ``[N, out_channels]``."""
         return linear(x, self.conv.lin.weight, self.conv.bias)
 
-    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve. The narrower of what comes in and what goes out is sent along the edges."""
         if self.in_channels < self.out_channels and isinstance(x, Tensor):
             return linear(*self.factors(x, edge_index, edge_weight))
@@ -121,7 +121,7 @@ class SignedGCNConv(nn.Module):
         return out if self.conv.bias is None else out + self.conv.bias
 
     def factors(
-        self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None
+        self, x: Tensor, edge_index: Edges, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """States ``[N, s]``, weight ``[out_channels, s]`` and bias of a linear layer whose result is that of `forward`.
 
@@ -136,14 +136,13 @@ class SignedGCNConv(nn.Module):
         return torch.cat(states, dim=1), torch.cat(weights, dim=1), self.conv.bias
 
     def _parts(
-        self, edge_index: Matrix, edge_weight: Tensor | None, x: Matrix
-    ) -> list[tuple[tuple[Matrix, Tensor | None], Tensor]]:
+        self, edge_index: Edges, edge_weight: Tensor | None, x: Matrix
+    ) -> list[tuple[tuple[Edges, Tensor | None], Tensor]]:
         """Edges as they are to be read, and the weight matrix of what they bring; for each weight matrix."""
-        if isinstance(edge_index, SparseMatrix):
+        if not isinstance(edge_index, Tensor):
             if self.apart is None:
                 return [((edge_index, None), self.conv.lin.weight)]
-            values = edge_index.values
-            near, far = (edge_index.with_values(part) for part in (values.clamp(min=0), values.clamp(max=0)))
+            near, far = edge_index.signs()
             return [((near, None), self.conv.lin.weight), ((far, None), self.apart.lin.weight)]
         if self.negative == "drop" and edge_weight is not None:
             kept = edge_weight > 0
@@ -191,7 +190,7 @@ class SignedGATConv(GATConv):
 
     @staticmethod
     def as_matrix(
-        edge_index: Matrix, edge_weight: Tensor | None, num_nodes: int, *, dtype: torch.dtype = torch.float32
+        edge_index: Edges, edge_weight: Tensor | None, num_nodes: int, *, dtype: torch.dtype = torch.float32
     ) -> SparseMatrix:
         """The edges, with loops of weight 1, as a matrix ``[N, N]`` of their weights; such a matrix as it is."""
         if isinstance(edge_index, SparseMatrix):
@@ -202,7 +201,7 @@ class SignedGATConv(GATConv):
         edges, weight = add_self_loops(edges, weight, 1.0, num_nodes)
         return SparseMatrix.from_edges(cast(Tensor, edges), weight, num_nodes)
 
-    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""
         if isinstance(x, Tensor) and not isinstance(edge_index, SparseMatrix):
             return super().forward(x, edge_index, edge_weight)
@@ -220,7 +219,7 @@ class SignedGATConv(GATConv):
         return out if self.bias is None else out + self.bias
 
     def factors(
-        self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None
+        self, x: Tensor, edge_index: Edges, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `SignedGCNConv.factors`; without ``concat``."""
         edges = self.as_matrix(edge_index, edge_weight, x.shape[0], dtype=x.dtype)
@@ -303,18 +302,18 @@ class SignedGINConv(GINConv):
             layers += [nn.BatchNorm1d(out_channels), nn.ReLU()]
         self.mlp = nn.Sequential(*(layer for layer in layers if norm or not isinstance(layer, nn.BatchNorm1d)))
 
-    def forward(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+    def forward(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""
         return self.mlp[1:](self._first(x, edge_index, edge_weight))
 
     def factors(
-        self, x: Tensor, edge_index: Matrix, edge_weight: Tensor | None = None
+        self, x: Tensor, edge_index: Edges, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """See `SignedGCNConv.factors`; where it is not ``bounded``."""
         last: Any = self.mlp[-1]
         return self.mlp[1:-1](self._first(x, edge_index, edge_weight)), last.weight, last.bias
 
-    def _first(self, x: Matrix, edge_index: Matrix, edge_weight: Tensor | None) -> Tensor:
+    def _first(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None) -> Tensor:
         """What the first linear layer of the perceptron gives ``[N, hidden_channels]``."""
         first: Any = self.mlp[0]
         return self.aggregate(linear(x, first.weight), edge_index, edge_weight) + first.bias

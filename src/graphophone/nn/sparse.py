@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from graphophone.nn.dense import DenseMatrix
+
 
 @dataclass(frozen=True, eq=False)
 class _Pattern:
@@ -128,6 +130,10 @@ class SparseMatrix:
         """The same places with other values ``[E]``."""
         return SparseMatrix(self.pattern, values, self.rows)
 
+    def signs(self) -> tuple[SparseMatrix, SparseMatrix]:
+        """What is above zero, and what is below."""
+        return self.with_values(self.values.clamp(min=0)), self.with_values(self.values.clamp(max=0))
+
     def take(self, index: Tensor) -> SparseMatrix:
         """The matrix of some of the rows, or of all in another order.
 
@@ -217,6 +223,9 @@ class _Product(torch.autograd.Function):
 Matrix = Tensor | SparseMatrix
 """A dense matrix, or one of few entries."""
 
+Edges = Tensor | SparseMatrix | DenseMatrix
+"""Sources and targets ``[2, E]``, or a matrix whose rows are targets, of few entries or of small graphs."""
+
 
 def linear(x: Matrix, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W^T + b``, as `torch.nn.functional.linear`, for dense and sparse features.
@@ -232,18 +241,19 @@ def linear(x: Matrix, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return product if bias is None else product + bias
 
 
-def propagate(x: Tensor, edges: Matrix, edge_weight: Tensor | None = None) -> Tensor:
+def propagate(x: Tensor, edges: Edges, edge_weight: Tensor | None = None) -> Tensor:
     """The weighted sum over the sources of every node's edges.
 
     Args:
         x: Node states ``[N, dims]``.
-        edges: Sources and targets ``[2, E]``, or a matrix as `SparseMatrix.from_edges` makes it.
+        edges: Sources and targets ``[2, E]``, or a matrix as `SparseMatrix.from_edges` or `DenseMatrix.from_edges`
+            make it.
         edge_weight: Weights ``[E]`` where edges are no matrix; None: all 1.
 
     Returns:
         ``[N, dims]``.
     """
-    if isinstance(edges, SparseMatrix):
+    if not isinstance(edges, Tensor):
         return edges @ x
     carried = x.index_select(0, edges[0])
     carried = carried if edge_weight is None else carried * edge_weight.unsqueeze(-1)

@@ -136,3 +136,6 @@ class NodeTask(SupervisedTask):
         self.log("validation_wa", weighted_accuracy(confusion), prog_bar=True)
         self.validation_confusion.reset()
         self.validation_loss.reset()
+
+    def configure_optimizers(self) -> Any:  # noqa: D102
+        return self.optimization.configure(self.model, self, fused=True)

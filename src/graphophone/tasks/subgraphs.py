@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from graphophone.graphs.signed import Signed
 from graphophone.graphs.subgraphs import SubgraphSampler, WholePool
 from graphophone.models.attached import draw_references, predict_attached, pseudo_label
 from graphophone.models.subgraph_ssl import SubgraphSSL
+from graphophone.nn.dense import DenseMatrix
+from graphophone.nn.sparse import Edges
 from graphophone.tasks.nodes import Nodes, NodeTask, Recordings
 from graphophone.tasks.optimization import Optimization, Schedule, TaskError
 
@@ -24,6 +27,25 @@ Sampling = Literal["subgraphs", "whole"]
 # Pseudo-labels are read from the subgraphs of an epoch that no training has: the same whenever they are asked for, so
 # that a network is validated exactly as it is tested and deployed.
 UNSEEN = 2**32 - 1
+
+
+# Nodes of a graph that is cheaper as a matrix than as a list of edges.
+SMALL = 160
+
+
+class Step(NamedTuple):
+    """What one step of the optimiser sees: arguments of `SubgraphSSL.losses`."""
+
+    x: Tensor
+    y: Tensor
+    edges: Edges
+    edge_weight: Tensor | None = None
+    batch: Tensor | None = None
+
+    def to(self, device: torch.device) -> Step:
+        """The same on a device."""
+        moved: Any = [None if part is None else cast(Any, part).to(device) for part in self]
+        return Step(*moved)
 
 
 class SubgraphClassification(NodeTask):
@@ -155,12 +177,18 @@ class SubgraphClassification(NodeTask):
         """The subgraphs of the current epoch."""
         return _Epochs(self)
 
-    def forward(self, batch: Data) -> Tensor:
+    def forward(self, batch: Step) -> Tensor:
         """Logits ``[nodes, classes]`` of a batch of subgraphs."""
-        return self.model(batch.x, batch.edge_index, batch.edge_weight)
+        return self.model(batch.x, batch.edges, batch.edge_weight)
 
-    def training_step(self, batch: Data, batch_idx: int) -> Tensor:  # noqa: D102
-        losses = self.model.losses(batch.x, batch.edge_index, batch.edge_weight, batch.y, batch.batch)
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """On the CPU nothing is to be moved, and nothing is looked through for it."""
+        if device.type == "cpu":
+            return batch
+        return batch.to(device) if isinstance(batch, Step) else super().transfer_batch_to_device(batch, device, 0)
+
+    def training_step(self, batch: Step, batch_idx: int) -> Tensor:  # noqa: D102
+        losses = self.model.losses(batch.x, batch.edges, batch.edge_weight, batch.y, batch.batch)
         done = (self.current_epoch + batch_idx / max(1, len(self.sampler))) / max(1, self.trainer.max_epochs or 1)
         total = self.model.total(losses, progress=done)
         self.count_losses(total, losses)
@@ -240,13 +268,39 @@ def _on(device: str | torch.device, graphs: Sequence[Data]) -> tuple[Data, ...]:
 
 
 class _Epochs:
-    """The batches of whichever epoch a task is in."""
+    """The steps of whichever epoch a task is in."""
 
     def __init__(self, task: SubgraphClassification) -> None:
         self.task = task
 
-    def __iter__(self) -> Iterator[Data]:
-        return self.task.sampler.epoch(self.task.current_epoch)
+    def __iter__(self) -> Iterator[Step]:
+        sampler, epoch = self.task.sampler, self.task.current_epoch
+        if sampler.batch_graphs == 1:
+            for part in sampler.parts(epoch):
+                yield from self._one_by_one(part)
+            return
+        for batch in sampler.epoch(epoch):
+            sizes = batch.ptr.diff()
+            if int(sizes.min()) == int(sizes.max()) <= SMALL and self.task.model.reads_matrices:
+                graphs = self.task.model.plan_small(batch.edge_index, batch.edge_weight, batch.ptr)
+                yield Step(batch.x, batch.y, DenseMatrix.joined(graphs), None, batch.batch)
+            else:
+                yield Step(batch.x, batch.y, batch.edge_index, batch.edge_weight, batch.batch)
 
     def __len__(self) -> int:
         return len(self.task.sampler)
+
+    def _one_by_one(self, part: Data) -> Iterator[Step]:
+        """The subgraphs of a part, with their edges as the network reads them quickest."""
+        ptr = part.ptr.tolist()
+        sizes = [end - begin for begin, end in itertools.pairwise(ptr)]
+        xs, ys, model = part.x.split(sizes), part.y.split(sizes), self.task.model
+        if max(sizes) <= SMALL and model.reads_matrices:
+            graphs = model.plan_small(part.edge_index, part.edge_weight, part.ptr)
+            yield from (Step(x, y, graph) for x, y, graph in zip(xs, ys, graphs, strict=True))
+            return
+        # Edges are sorted by target, and none leaves its graph.
+        bounds = torch.searchsorted(part.edge_index[1].contiguous(), part.ptr).tolist()
+        for number, (x, y) in enumerate(zip(xs, ys, strict=True)):
+            edges = slice(bounds[number], bounds[number + 1])
+            yield Step(x, y, model.plan(part.edge_index[:, edges] - ptr[number], part.edge_weight[edges], len(x)))
