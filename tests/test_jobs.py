@@ -8,16 +8,21 @@ import pytest
 import soundfile
 import torch
 import yaml
+from lightning import Trainer
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 
 from graphophone import cli, jobs, runs
 from graphophone.errors import GraphophoneError
 from graphophone.features import FeaturePipeline
+from graphophone.graphs.signed import Signed
 from graphophone.inference import Recognizer
 from graphophone.models import MODELS, SpectrogramClassifier
+from graphophone.models.subgraph_ssl import SubgraphSSL
 from graphophone.recipes import RecipeError, load_recipe
 from graphophone.tasks.base import TrainingDivergedError
+from graphophone.tasks.nodes import Nodes
+from graphophone.tasks.subgraphs import SubgraphClassification
 
 SMALL = {"channels": [8, 16], "blocks": [1, 1], "reduction": [2, 1], "k": 3, "P": 4, "K": 2, "head_width": 16}
 
@@ -393,3 +398,33 @@ def test_a_sweep_over_the_kernel(tag_recipe, tmp_path, capsys):
         assert made["model"]["options"]["kernel"] == kernel
         metrics = json.loads((tmp_path / f"tags-kernel-{kernel}" / "metrics.json").read_text("utf-8"))
         assert metrics["validation_map"] is None
+
+
+def test_statistics_of_subgraphs_are_those_of_an_undisturbed_training_after_a_resumption():
+    """Which subgraphs are drawn follows from the epoch, and a process that finds the training done has seen none."""
+    rows, recipe = torch.arange(24), load_recipe("ssl-ravdess", ["--training.epochs", "2"])
+    x = torch.randn(24, 4, generator=torch.Generator().manual_seed(0))
+    y = torch.where(rows < 8, rows % 2, -1)
+    nodes = Nodes(x, y, rows[:8], rows[8:], rows[:0], [str(row) for row in rows.tolist()], Signed())
+
+    def prepared():
+        torch.manual_seed(0)
+        model = SubgraphSSL(in_channels=4, num_classes=2, hidden_channels=4, backbone="gin")
+        task = SubgraphClassification(model, 2, per_class=2, unlabelled=4)
+        task.use(nodes)
+        return task
+
+    def statistics(task):
+        jobs.refresh(recipe, task, task.train_dataloader(), jobs._trainer_of_one(recipe, progress=False), 0)
+        return {name: value for name, value in task.model.state_dict().items() if "running" in name}
+
+    with jobs.quiet_trainer():
+        trained = prepared()
+        trainer = Trainer(max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False)
+        trainer.fit(trained, trained.train_dataloader())
+        resumed = prepared()
+        resumed.load_state_dict(trained.state_dict())
+        one, other = statistics(trained), statistics(resumed)
+    assert one
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
