@@ -238,6 +238,17 @@ def test_the_split_of_the_paper() -> None:
     json.dumps(told)
 
 
+def test_turns_of_parts_that_are_drawn_by_lot_may_share_test_items() -> None:
+    """Which the words must not deny; folds of the corpus share none."""
+    corpus = actors()
+    for options, apart in (({}, True), ({"use_folds": False, "groups": 6}, False)):
+        protocol = create_protocol("speaker-independent", turns=1, **options)
+        splits = [protocol.splits(corpus, seed=seed)[0] for seed in range(6)]
+        tested = np.concatenate([split.test for split in splits])
+        assert (len(np.unique(tested)) == len(tested)) == apart
+        assert "test items of repetitions may then be the same" in protocol.describe(corpus, splits[:1])["description"]
+
+
 def test_the_words_say_what_is_labelled_and_which_splits_a_seed_does() -> None:
     plain = create_protocol("folds")
     assert plain.describe(actors(), plain.splits(actors()))["description"] == plain.description

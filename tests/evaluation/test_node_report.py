@@ -59,6 +59,13 @@ def test_report_of_a_run_of_nodes(make_node_run: MakeRun, check: Check) -> None:
     assert mpl.image.imread(folder / "figures" / "states.png").size
 
 
+def test_answers_without_edges_have_no_spread(make_node_run: MakeRun, check: Check) -> None:
+    folder = make_node_run(folds=1, seeds=(0,), recipe={"task.attachment": "none"}, **SMALL)
+    page = check(write_report(folder))
+    assert "each item by itself, without edges" in page.text
+    assert "draws of reference graphs and edges" not in page.text
+
+
 def test_settings_in_words(make_node_run: MakeRun, check: Check) -> None:
     recipe = {
         "task.sampling": "whole", "task.attachment": "nearest", "task.reference_size": 60, "task.true_share": 0.5
@@ -189,7 +196,7 @@ def test_seeds_with_splits_of_their_own(make_node_run: MakeRun, check: Check) ->
     page = check(write_report(folder))
     assert "unfinished" not in page.text
     assert "95 % interval over 2 seeds" in page.text
-    assert "Every seed has other test items" in page.text
+    assert "Seeds differ in their test items" in page.text
     assert "pooled and scored once" not in page.text
     for path in (folder / "folds" / "fold1-seed1").iterdir():
         path.unlink()

@@ -20,6 +20,7 @@ from torch_geometric.data import Data
 from graphophone.errors import GraphophoneError
 from graphophone.features import FeaturePipeline, Standardizer, create_extractor
 from graphophone.graphs import create_graph
+from graphophone.graphs.attachment import chance_of_true_label
 from graphophone.graphs.base import GraphError
 from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.inference import ModelFolderError, Recognizer, load_bundle, save_bundle, update_bundle
@@ -158,6 +159,10 @@ def test_a_new_card_keeps_the_references(copy: Path):
     card = (copy / "README.md").read_text()
     assert "a copy of its own of a graph of 12 known recordings" in card
     assert "the mean over 3 such graphs" in card
+    kinds = [(graph.true, graph.pseudo) for graph in bundle.references]
+    chance = np.mean([chance_of_true_label(bundle.attachment["edges"], *kind) for kind in kinds])
+    assert 0 < chance < 1
+    assert f"with a true label among them in {100 * chance:.0f} % of the draws" in card
     recordings, true = distinct(bundle.references)
     assert f"the features (not the sound) of {recordings} training recordings, {true} of them" in card
     assert "speech-emotion-recognition" not in card  # nobody said that the corpus is speech

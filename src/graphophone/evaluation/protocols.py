@@ -420,7 +420,9 @@ class Protocol(ABC):
             the classes, one of each at least; with the same seed, a larger share holds all of a smaller one. The others
             become ``Split.unlabelled``. Validation and test parts are the same for every share.
         turns: With 0, a seed does all splits. With a number, it does so many of them only, and the next seed the next
-            ones, cyclically, so that the repetitions of an experiment test other items.
+            ones, cyclically. Where the corpus itself is divided (folds, sessions, single speakers) the repetitions of
+            an experiment thus test other items; groups and parts that are drawn by lot are drawn anew by every seed,
+            and may have test items in common.
 
     Attributes:
         name: Name in the registry.
@@ -632,7 +634,10 @@ class Protocol(ABC):
         if not self.turns:
             return []
         number = "one of the splits" if self.turns == 1 else f"{self.turns} of the splits"
-        return [f"Each seed does {number}, and the next seed the next: repetitions have other test items."]
+        return [
+            f"Each seed does {number}, and the next seed the next. Parts that are drawn by lot are drawn anew by every "
+            "seed, so that test items of repetitions may then be the same."
+        ]
 
     def _require(self, corpus: Corpus, column: str) -> pd.Series:
         """The column of the table, complete, as strings."""

@@ -280,7 +280,7 @@ def _scores_caption(results: RunResults) -> str:
         folds = len(results.folds)
     pooled = "" if folds == 1 else f" Within a seed the test items of the {folds} folds are pooled and scored once."
     alone = " With one seed there is no spread over seeds." if seeds == 1 else ""
-    turns = " Every seed has other test items, so their spread is one of items too." if results.turns else ""
+    turns = " Seeds differ in their test items, so their spread is one of items too." if results.turns else ""
     return f"Test items{_unit_words(results)}, over {plural(seeds, 'seed')}.{pooled}{turns}{alone}"
 
 

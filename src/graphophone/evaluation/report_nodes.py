@@ -229,10 +229,11 @@ def _plain(e: Estimate) -> str:
 
 
 def draw_words(results: RunResults) -> str:
-    """How much answers vary with the random edges and reference graphs; empty where that was not kept."""
+    """How much answers vary with the edges and reference graphs; empty where they do not, or that was not kept."""
     table = results.predictions()
-    draws = int((results.recipe.get("task") or {}).get("draws") or 1)
-    if "spread" not in table or draws < 2 or not len(table):
+    task = results.recipe.get("task") or {}
+    draws = int(task.get("draws") or 1)
+    if "spread" not in table or draws < 2 or task.get("attachment") == "none" or not len(table):
         return ""
     spread = table["spread"].to_numpy(np.float64)
     right = (table["predicted"] == table["label"]).to_numpy()

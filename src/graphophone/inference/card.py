@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from graphophone.graphs.attachment import chance_of_true_label
 from graphophone.inference.references import distinct
 
 if TYPE_CHECKING:
@@ -226,7 +227,12 @@ def _attached(bundle: Bundle) -> str:
     if bundle.attachment["how"] == "nearest":
         chosen = f"the {edges} that are nearest"
     else:
-        chosen = f"{edges} drawn by lot, the same ones whenever its features are the same"
+        counts = [int((graph.y >= 0).sum()) for graph in bundle.references]
+        chances = [chance_of_true_label(edges, n, size - n) for n, size in zip(counts, sizes, strict=True)]
+        chosen = (
+            f"{edges} drawn by lot, the same ones whenever its features are the same (with a true label among them in "
+            f"{100 * sum(chances) / len(chances):.0f} % of the draws)"
+        )
     text = f"A recording is attached to a copy of its own of a graph of {known}: to {chosen}."
     if graphs > 1:
         text += (
