@@ -116,6 +116,9 @@ def test_goes_on_where_it_was_stopped(planetoid: Path, tmp_path: Path, monkeypat
     assert [(row["task"], row["seed"]) for row in done] == [("shuffle", 1)]
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), all_at_once.drop(columns="seconds"))
     assert len(pd.read_csv(csv)) == 4
+    run(select="accuracy", seeds=[1], report=done.append)
+    assert [row["select"] for row in done[1:]] == ["accuracy"] * 2  # the network's own choice is the last step
+    del done[1:]
     run(epochs=2, seeds=[1], report=done.append)
     assert [row["epochs"] for row in done[1:]] == [2, 2]  # others than those that are there
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -29,7 +29,7 @@ from graphophone.errors import GraphophoneError
 from graphophone.evaluation.statistics import interval
 from graphophone.files import write_text
 from graphophone.models.subgraph_ssl import SubgraphSSL
-from graphophone.tasks.transductive import TransductiveTraining, fit_transductive
+from graphophone.tasks.transductive import Select, TransductiveTraining, fit_transductive
 
 # Variance of the noise of denoise, as a share of that of the features, which are far from 1 here.
 NOISE = 0.1
@@ -39,6 +39,7 @@ TASKS = ("none", "denoise", "completion", "shuffle")
 _COLUMNS = {
     **dict.fromkeys(("graph", "network", "task"), "str"),
     **dict.fromkeys(("seed", "epochs"), "int64"),
+    "select": "str",
     **dict.fromkeys(("test_accuracy", "validation_accuracy"), "float64"),
     **dict.fromkeys(("step", "steps"), "int64"),
     "seconds": "float64",
@@ -64,7 +65,8 @@ _GCN = {"hidden_channels": 16, "dropout": 0.5, "head_dropout": 0.5}
 _GAT = {"hidden_channels": 64, "heads": 8, "dropout": 0.6, "head_dropout": 0.6, "attention_dropout": 0.6}
 
 NETWORKS = {
-    "gcn": Network(_GCN, TransductiveTraining(decay_heads=False)),
+    # Its paper and its program keep the last of 200 steps.
+    "gcn": Network(_GCN, TransductiveTraining(decay_heads=False, select="last")),
     "gat": Network(
         _GAT,
         TransductiveTraining(epochs=1000, patience=100, learning_rate=0.005),
@@ -119,7 +121,7 @@ def run_citation(
         training: In place of the network's own.
 
     Returns:
-        `graph`, `network`, `task`, `seed`, `epochs` (most steps), `test_accuracy` and `validation_accuracy`
+        `graph`, `network`, `task`, `seed`, `epochs` (most steps), `select`, `test_accuracy` and `validation_accuracy`
         (fractions), `step`, `steps`, `seconds`.
     """
     if network not in NETWORKS:
@@ -149,6 +151,7 @@ def run_citation(
         "task": task,
         "seed": seed,
         "epochs": training.epochs,
+        "select": training.select,
         "test_accuracy": result.test_accuracy,
         "validation_accuracy": result.validation_accuracy,
         "step": result.step,
@@ -165,6 +168,7 @@ def citation_runs(
     tasks: Sequence[str] = TASKS,
     seeds: Iterable[int] = range(10),
     epochs: int | None = None,
+    select: Select | None = None,
     csv: Path | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> pd.DataFrame:
@@ -180,6 +184,7 @@ def citation_runs(
         tasks: Names of tasks; see `run_citation`.
         seeds: Seeds.
         epochs: In place of each network's own number of steps.
+        select: In place of each network's own choice of a step; see `TransductiveTraining`.
         csv: A table to which every row is added as it comes; trainings that it has are not done again.
         report: Called with every row as it comes.
 
@@ -199,7 +204,8 @@ def citation_runs(
                 raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
             training = NETWORKS[network].training
             training = training if epochs is None else replace(training, epochs=epochs)
-            row = there.get((graph, network, task, seed, training.epochs))
+            training = training if select is None else replace(training, select=select)
+            row = there.get((graph, network, task, seed, training.epochs, training.select))
             if row is None:
                 data = load_citations(root, graph) if data is None else data
                 row = run_citation(data, graph, network, task, seed, training=training)
@@ -212,7 +218,7 @@ def citation_runs(
 
 
 def _rows_of(csv: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
-    """Trainings that a table has, by graph, network, task, seed and epochs; a last line that is cut off goes."""
+    """Trainings that a table has, by what decides them; a last line that is cut off goes."""
     if not csv.is_file():
         return {}
     text = csv.read_text("utf-8", errors="replace")
@@ -228,7 +234,7 @@ def _rows_of(csv: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     if whole != text:
         write_text(csv, whole)
     rows: Any = table.to_dict("records")
-    return {tuple(row[name] for name in ("graph", "network", "task", "seed", "epochs")): row for row in rows}
+    return {tuple(row[name] for name in ("graph", "network", "task", "seed", "epochs", "select")): row for row in rows}
 
 
 def citation_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -273,6 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", nargs="+", default=list(TASKS), help="none, or tasks joined by +")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--epochs", type=int, help="in place of each network's own")
+    parser.add_argument("--select", choices=get_args(Select), help="which step is kept, in place of each network's own")
     parser.add_argument("--csv", type=Path, help="where to add every run; those that are there are not done again")
     options = parser.parse_args(arguments)
 
@@ -289,6 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tasks=options.task,
             seeds=options.seeds,
             epochs=options.epochs,
+            select=options.select,
             csv=options.csv,
             report=report,
         )

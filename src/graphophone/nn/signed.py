@@ -301,6 +301,11 @@ class SignedGINConv(GINConv):
         if bounded:
             layers += [nn.BatchNorm1d(out_channels), nn.ReLU()]
         self.mlp = nn.Sequential(*(layer for layer in layers if norm or not isinstance(layer, nn.BatchNorm1d)))
+        # As the other convolutions: PyTorch's own biases add up over a wide result, such as restored features.
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Matrix, edge_index: Edges, edge_weight: Tensor | None = None) -> Tensor:
         """Convolve."""
