@@ -47,6 +47,23 @@ def put(root: Path, *sounds: str, rows: dict[str, list[str]] = ROWS, tags: list[
 BALANCED = ("--PJHxphWEs.wav", "-_aaaaaaaaa.wav", "Yaaaaaaaaa_.wav", "eeeeeeeeeee.wav")
 
 
+def test_segments_of_one_class_of_a_few(tmp_path: Path) -> None:
+    found = corpora.load("audioset", put(tmp_path, *BALANCED), classes=["Male speech, man speaking", "Dog"])
+    assert found.classes == ("Male speech, man speaking", "Dog")
+    assert found.table["id"].tolist() == ["-_aaaaaaaaa", "Yaaaaaaaaa_", "eeeeeeeeeee"]
+    assert found.targets.tolist() == [1, 0, 0]
+    found = corpora.load("audioset", tmp_path, classes=["Male speech, man speaking", "Speech"])
+    assert found.table["id"].tolist() == ["--PJHxphWEs", "eeeeeeeeeee"], "one segment has both, and is left out"
+
+
+@pytest.mark.parametrize(
+    ("classes", "words"), [(["Speach", "Dog"], "Speech"), (["Dog", "Dog"], "none twice"), (["Dog"], "two names")]
+)
+def test_classes_that_are_none(tmp_path: Path, classes: list[str], words: str) -> None:
+    with pytest.raises(CorpusError, match=words):
+        corpora.load("audioset", put(tmp_path, *BALANCED), classes=classes)
+
+
 def test_the_balanced_set(tmp_path: Path) -> None:
     found = corpora.load("audioset", put(tmp_path, *BALANCED))
     assert found.problems == ()

@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from graphophone.corpora.base import Corpus, CorpusError, Problem, corpus_folder
 from graphophone.corpora.excerpts import audio_by_stem, read_metadata, walk
+from graphophone.registry import did_you_mean
 
 TABLES = {
     "balanced_train": "balanced_train_segments.csv",
@@ -23,7 +25,13 @@ _VIDEO = r"([\w-]{11})(?:_\d+(?:\.\d+)?){0,2}"
 _PLAIN, _PREFIXED = re.compile(_VIDEO, re.ASCII), re.compile("Y" + _VIDEO, re.ASCII)
 
 
-def load(root: Path, *, train: Literal["balanced", "full"] = "balanced", audio: Path | None = None) -> Corpus:
+def load(
+    root: Path,
+    *,
+    train: Literal["balanced", "full"] = "balanced",
+    audio: Path | None = None,
+    classes: Sequence[str] | None = None,
+) -> Corpus:
     """AudioSet: segments of 10 s of videos, 527 tags, several per segment.
 
     The published tables of segments and ``class_labels_indices.csv``, anywhere below the folder, and the sound of
@@ -40,6 +48,8 @@ def load(root: Path, *, train: Literal["balanced", "full"] = "balanced", audio: 
         root: The folder.
         train: The balanced training set (22,160 segments) or all of it (2,063,949).
         audio: Folder of the sound, where that is not below ``root``.
+        classes: Names of some tags. Only segments with exactly one of them are then part of the corpus, and have that
+            one label; what else is heard in them is not looked at.
 
     Raises:
         CorpusError: If a table is not there or not such a table, or no segment has a file.
@@ -75,10 +85,12 @@ def load(root: Path, *, train: Literal["balanced", "full"] = "balanced", audio: 
     frame = frame[there].reset_index(drop=True)
     frame["split"] = frame["set"].map(lambda name: "test" if name == "eval" else "train")
     frame["labels"] = [[tags.get(mid, mid) for mid in mids.split(",")] for mids in frame.pop("mids")]
+    if classes is not None:
+        frame = _of_one_class(frame, classes, list(tags.values()))
     corpus = Corpus.from_table(
         frame,
         name="audioset",
-        classes=list(tags.values()),
+        classes=list(tags.values()) if classes is None else list(classes),
         listed=frame["audio"].tolist(),
         licence="CC BY 4.0 (the tags; the sound belongs to those who made the videos)",
         url="https://research.google.com/audioset/",
@@ -96,6 +108,27 @@ def load(root: Path, *, train: Literal["balanced", "full"] = "balanced", audio: 
     reason = f"no file named by its video below {sounds}"
     absentees = [Problem(video, row, reason) for video, row in zip(missing["id"], missing["row"].tolist(), strict=True)]
     return dataclasses.replace(corpus, problems=(total, *corpus.problems, *absentees))
+
+
+def _of_one_class(frame: pd.DataFrame, classes: Sequence[str], tags: Sequence[str]) -> pd.DataFrame:
+    """The segments with exactly one of the classes, which becomes their ``label``.
+
+    Raises:
+        CorpusError: If a class is no tag, is named twice, or no segment is left.
+    """
+    for name in classes:
+        if name not in tags:
+            raise CorpusError(f"corpus 'audioset': there is no tag {name!r}.{did_you_mean(name, tags)}")
+    if len(set(classes)) < max(2, len(classes)):
+        raise CorpusError(f"corpus 'audioset': classes must be two names or more, none twice, not {list(classes)}")
+    wanted = set(classes)
+    found = [[label for label in labels if label in wanted] for labels in frame.pop("labels")]
+    kept = np.array([len(labels) == 1 for labels in found], dtype=bool)
+    if not kept.any():
+        raise CorpusError(f"corpus 'audioset': no segment has exactly one of the classes {', '.join(classes)}")
+    frame = frame[kept].reset_index(drop=True)
+    frame["label"] = [labels[0] for labels in found if len(labels) == 1]
+    return frame
 
 
 def _tags(path: Path) -> dict[str, str]:
