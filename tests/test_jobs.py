@@ -416,6 +416,7 @@ def test_statistics_of_subgraphs_are_those_of_an_undisturbed_training_after_a_re
 
     def statistics(task):
         jobs.refresh(recipe, task, task.train_dataloader(), jobs._trainer_of_one(recipe, progress=False), 0)
+        assert task.current_epoch == 2
         return {name: value for name, value in task.model.state_dict().items() if "running" in name}
 
     with jobs.quiet_trainer():
