@@ -396,7 +396,7 @@ def refresh(recipe: Recipe, task: SupervisedTask, loader: Any, trainer: Trainer,
         if isinstance(sampler, EpochOrder):
             sampler.set_epoch(recipe.training.epochs)  # other changes than in any epoch of the training
     # The same for tasks that make their own batches, whether the training has ended just now or in an earlier process.
-    cast(Any, trainer.fit_loop.epoch_progress.current).processed = recipe.training.epochs
+    trainer.fit_loop.epoch_progress.current.completed = recipe.training.epochs
     task.trainer = trainer
     task.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=recipe.training.precision == "bf16-mixed"):
