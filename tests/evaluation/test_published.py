@@ -4,8 +4,9 @@ import pytest
 
 from graphophone.evaluation.few_labels import FEW_LABELS, NOISE_DROPS
 from graphophone.evaluation.literature import PUBLISHED, SOUND_CORPORA
-from graphophone.evaluation.measures import SPEECH, TAGS
+from graphophone.evaluation.measures import SPEECH, TAGS, measures_of
 from graphophone.evaluation.page import published_words
+from graphophone.evaluation.publication import CITATION_GRAPHS
 from graphophone.evaluation.published import (
     published_beside,
     published_series,
@@ -235,7 +236,7 @@ def test_results_on_sounds_stay_with_their_corpus() -> None:
     assert all(b.result.corpus == "ravdess" for b in published_beside(speech, SCRATCH))
     graph = sounds("esc10", 400, 10, protocol="folds", folds=5, model="glnn")
     assert all(b.result.corpus == "esc10" for b in published_beside(graph, recipe()))
-    assert {p.corpus for p in PUBLISHED} - SOUND_CORPORA == {"iemocap", "msp_improv", "ravdess"}
+    assert {p.corpus for p in PUBLISHED} - SOUND_CORPORA - CITATION_GRAPHS == {"iemocap", "msp_improv", "ravdess"}
 
 
 # ---------------------------------------------------------------- few labels
@@ -383,3 +384,33 @@ def test_series_of_tasks_is_of_the_corpus() -> None:
     assert published_series("tasks", few("audioset", 89_000, 33))["all"].map == 0.28
     assert published_series("tasks", few("ravdess", 1440, 8)) == {}
     assert published_series("tasks") == {}
+
+
+def test_citation_graphs() -> None:
+    run = {
+        "corpus": {"name": "cora", "items": 2708, "classes": [str(number) for number in range(7)]},
+        "model": {"name": "subgraph_ssl"},
+        "protocol": {"name": "official", "mixes_speakers": None},
+        "folds": ["official"],
+    }
+    gat = {
+        "model": {"name": "subgraph_ssl", "backbone": "gat", "tasks": "denoise"},
+        "task": {"name": "transductive_classification"},
+        "protocol": {"name": "official"},
+    }
+    rows = published_beside(run, gat)
+    assert [b.result.wa for b in rows] == [83.1, 84.2, 84.2, 83.2]
+    assert all(b.comparable for b in rows)
+    assert "Other self-supervised tasks" not in rows[1].difference
+    assert "no task there, denoise here" in rows[0].difference
+    small = {**gat, "task": {"name": "subgraph_classification"}}
+    assert not any(b.comparable for b in published_beside(run, small))
+    assert "see the whole graph" in published_beside(run, small)[0].difference
+    mlp = {**gat, "model": {"name": "subgraph_ssl", "backbone": "mlp"}}
+    assert len(published_beside(run, mlp)) == 16
+    assert measures_of(run).main.key == "wa"
+    speech = {
+        "corpus": {"name": "ravdess", "items": 1440, "classes": list("abcdefgh")},
+        "model": {"name": "subgraph_ssl"},
+    }
+    assert not {"cora", "citeseer", "pubmed"} & {b.result.corpus for b in published_beside(speech, gat)}

@@ -26,6 +26,7 @@ from torch_geometric.data import Data
 
 from graphophone.corpora.planetoid import GRAPHS, load_citations
 from graphophone.errors import GraphophoneError
+from graphophone.evaluation.few_labels import CITATION_ACCURACIES, CITATION_TASKS
 from graphophone.evaluation.statistics import interval
 from graphophone.files import write_text
 from graphophone.models.subgraph_ssl import SubgraphSSL
@@ -33,7 +34,6 @@ from graphophone.tasks.transductive import Select, TransductiveTraining, fit_tra
 
 # Variance of the noise of denoise, as a share of that of the features, which are far from 1 here.
 NOISE = 0.1
-TASKS = ("none", "denoise", "completion", "shuffle")
 
 # What a training comes to; see `run_citation`.
 _COLUMNS = {
@@ -76,35 +76,6 @@ NETWORKS = {
     "gin": Network({**_GCN, "batch_norm": False}, TransductiveTraining()),
     "graphmix": Network(_GCN, TransductiveTraining(epochs=1000, patience=200)),
 }
-
-PUBLISHED: dict[tuple[str, str, str], tuple[float, float]] = {
-    (graph, network, task): (mean, spread)
-    for network, rows in {
-        "gcn": {
-            "Cora": ((80.9, 0.6), (81.1, 0.8), (81.6, 0.8), (81.6, 0.6)),
-            "CiteSeer": ((70.7, 0.6), (71.1, 0.8), (71.6, 0.6), (70.1, 1.1)),
-            "PubMed": ((79.1, 0.5), (78.4, 0.8), (79.2, 0.7), (78.4, 0.6)),
-        },
-        "gat": {
-            "Cora": ((83.1, 0.5), (84.2, 1.0), (84.2, 0.4), (83.2, 0.9)),
-            "CiteSeer": ((72.1, 0.6), (73.1, 0.5), (72.8, 1.1), (72.6, 0.7)),
-            "PubMed": ((77.5, 0.4), (78.2, 0.5), (78.0, 0.5), (77.7, 0.4)),
-        },
-        "gin": {
-            "Cora": ((77.2, 0.5), (78.9, 0.8), (78.8, 0.6), (78.6, 1.1)),
-            "CiteSeer": ((68.1, 0.7), (69.1, 1.4), (69.8, 1.2), (69.3, 0.8)),
-            "PubMed": ((77.0, 0.4), (77.2, 0.3), (77.7, 0.3), (77.3, 0.4)),
-        },
-        "graphmix": {
-            "Cora": ((83.8, 0.8), (84.4, 0.7), (84.4, 0.7), (84.2, 0.4)),
-            "CiteSeer": ((74.3, 0.7), (75.2, 0.5), (74.3, 0.7), (74.4, 0.6)),
-            "PubMed": ((80.6, 0.6), (81.4, 0.4), (81.2, 0.3), (81.9, 0.3)),
-        },
-    }.items()
-    for graph, cells in rows.items()
-    for task, (mean, spread) in zip(TASKS, cells, strict=True)
-}
-"""Accuracy in percent and its standard deviation, by graph, network and task."""
 
 
 def run_citation(
@@ -165,7 +136,7 @@ def citation_runs(
     *,
     graphs: Sequence[str] = ("Cora", "CiteSeer"),
     networks: Sequence[str] = tuple(NETWORKS),
-    tasks: Sequence[str] = TASKS,
+    tasks: Sequence[str] = CITATION_TASKS,
     seeds: Iterable[int] = range(10),
     epochs: int | None = None,
     select: Select | None = None,
@@ -251,7 +222,7 @@ def citation_table(runs: pd.DataFrame) -> pd.DataFrame:
     for key, group in runs.groupby(["graph", "network", "task"], sort=False):
         graph, network, task = (str(part) for part in key)
         estimate = interval(100 * group["test_accuracy"])
-        mean, spread = PUBLISHED.get((graph, network, task), (None, None))
+        mean, spread = CITATION_ACCURACIES.get((graph, network, task), (None, None))
         rows.append(
             {
                 "graph": graph,
@@ -276,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("root", type=Path, help="folder with the Planetoid files")
     parser.add_argument("--graph", nargs="+", default=["Cora", "CiteSeer"], choices=GRAPHS)
     parser.add_argument("--network", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--task", nargs="+", default=list(TASKS), help="none, or tasks joined by +")
+    parser.add_argument("--task", nargs="+", default=list(CITATION_TASKS), help="none, or tasks joined by +")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--epochs", type=int, help="in place of each network's own")
     parser.add_argument("--select", choices=get_args(Select), help="which step is kept, in place of each network's own")

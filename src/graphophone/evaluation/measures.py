@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphophone.evaluation.metrics import Kind, scalars
-from graphophone.evaluation.publication import SOUND_CORPORA
+from graphophone.evaluation.publication import CITATION_GRAPHS, SOUND_CORPORA
 from graphophone.evaluation.statistics import Estimate
 
 DASH = "–"
@@ -159,4 +159,4 @@ def measures_of(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = None,
     corpus = (run.get("corpus") or {}).get("name")
     # A clip of a folder may be a voice or a door: a corpus that names speakers is one of voices.
     clips = task == "clip_classification" and not (run.get("corpus") or {}).get("speakers")
-    return SOUNDS if corpus in SOUND_CORPORA or clips else SPEECH
+    return SOUNDS if corpus in SOUND_CORPORA | CITATION_GRAPHS or clips else SPEECH

@@ -9,6 +9,9 @@ from typing import Any, Literal
 SOUND_CORPORA = frozenset({"esc50", "esc10", "fsd50k", "audioset", "urbansound8k"})
 """Corpora of sounds, whose literature speaks of accuracy and mAP, and not of speakers."""
 
+CITATION_GRAPHS = frozenset({"cora", "citeseer", "pubmed"})
+"""Papers that cite each other, whose literature speaks of accuracy."""
+
 
 @dataclass(frozen=True)
 class Published:
@@ -31,7 +34,7 @@ class Published:
         quoted: Whether the source took the number from somewhere else, where data and division may be others.
         model: Name of the model in the registry, where this package has it.
         variant: Settings that tell rows of the same system apart: ``pooling``, ``num_layers``, ``k``; ``kernel``,
-            ``cluster``; ``tasks``, ``sampling``.
+            ``cluster``; ``tasks``, ``sampling``, ``backbone``.
         parameters: Number of weights, as reported.
         folds: Number of folds; 1 for a single split.
         train: Number of training items of a fold, where it is known.

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphophone.evaluation.few_labels import FEW_LABELS, QUOTED, SSL_DEFAULTS, SSL_PAPER, TASK_WORDS
 from graphophone.evaluation.literature import GLNN_PAPER, LHGNN_DEFAULTS, LHGNN_PAPER, PUBLISHED
-from graphophone.evaluation.publication import SOUND_CORPORA, Published
+from graphophone.evaluation.publication import CITATION_GRAPHS, SOUND_CORPORA, Published
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,9 @@ _CORPUS_TITLES = {
     "fsd50k": "FSD50K",
     "audioset": "AudioSet",
     "urbansound8k": "UrbanSound8K",
+    "cora": "Cora",
+    "citeseer": "CiteSeer",
+    "pubmed": "PubMed",
 }
 
 
@@ -55,6 +58,7 @@ _SETTINGS = {
     "cluster": "clustering",
     "tasks": "self-supervised tasks",
     "sampling": "sampling",
+    "backbone": "network",
 }
 
 
@@ -81,15 +85,16 @@ def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
         recipe: A recipe with the slots ``model`` and ``graph``.
 
     Returns:
-        ``kernel`` and ``cluster`` of LHGNN; ``tasks`` and ``sampling`` of SubgraphSSL; of other models, what the
-        recipe has of ``pooling``, ``num_layers`` and ``k``.
+        ``kernel`` and ``cluster`` of LHGNN; ``tasks``, ``sampling`` and ``backbone`` of SubgraphSSL; of other models,
+        what the recipe has of ``pooling``, ``num_layers`` and ``k``.
     """
     model, graph = recipe.get("model") or {}, recipe.get("graph") or {}
     if model.get("name") == "lhgnn":
         return {key: model.get(key) or default for key, default in LHGNN_DEFAULTS.items()}
     if model.get("name") == "subgraph_ssl":
         sampling = (recipe.get("task") or {}).get("sampling") or SSL_DEFAULTS["sampling"]
-        return {"tasks": task_names(model.get("tasks")), "sampling": sampling}
+        backbone = model.get("backbone") or SSL_DEFAULTS["backbone"]
+        return {"tasks": task_names(model.get("tasks")), "sampling": sampling, "backbone": backbone}
     found = {
         "pooling": model.get("pooling"),
         "num_layers": model.get("num_layers"),
@@ -122,6 +127,8 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
         # Label sets of one corpus (4490 and 5531 utterances) are told apart by their size.
         size = min({p.items for p in here}, key=lambda items: abs(items - int(corpus.get("items") or 0)))
         here = [p for p in here if p.items == size]
+    if corpus.get("name") in CITATION_GRAPHS:  # of the four networks that are published, the one that this run has
+        here = [p for p in here if p.variant["backbone"] == variant.get("backbone")] or here
     chosen = _as_many_labels([p for p in here if not p.ablation], labelled_share(recipe), model)
     exact = [p for p in here if p.ablation and p.model == model and dict(p.variant) == variant]
     known = {(p.model, p.items, frozenset(p.variant.items())) for p in chosen}
@@ -130,7 +137,10 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
         elsewhere = [
             p
             for p in PUBLISHED
-            if p.model == model and not p.ablation and p.corpus not in SOUND_CORPORA and p not in chosen
+            if p.model == model
+            and not p.ablation
+            and p.corpus not in SOUND_CORPORA | CITATION_GRAPHS
+            and p not in chosen
         ]
         # A variant of our own stands beside what it is a variant of: weighted_scaled beside weighted.
         pooling = f"{variant['pooling']}_" if "pooling" in variant else ""
@@ -320,7 +330,7 @@ def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any])
     """Few labels: what counts are the data, the share of labels, the division, and whose figure it is."""
     corpus, protocol = run.get("corpus") or {}, run.get("protocol") or {}
     items, classes = int(corpus.get("items") or 0), len(corpus.get("classes") or [])
-    noun = "clips" if p.corpus in SOUND_CORPORA else "utterances"
+    noun = "clips" if p.corpus in SOUND_CORPORA else "papers" if p.corpus in CITATION_GRAPHS else "utterances"
     sentences = []
     same_data = corpus.get("name") == p.corpus and classes == p.classes
     if not same_data:
@@ -331,6 +341,9 @@ def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any])
     words, same_labels = _labels(p, recipe)
     sentences += words
     same_division = not p.quoted and _same_division(p, protocol)
+    if p.corpus in CITATION_GRAPHS and (recipe.get("task") or {}).get("name") != "transductive_classification":
+        sentences.append("The paper's networks see the whole graph in training, and this run's does not.")
+        same_labels = False
     if p.quoted:
         sentences.append("The paper quotes this figure from elsewhere, and does not say how the data were divided.")
     elif same_division:
@@ -352,9 +365,11 @@ def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any])
 
 
 def _same_division(p: Published, protocol: Mapping[str, Any]) -> bool:
-    """Whether a run's items were drawn at random too."""
+    """Whether a run's items were divided as the paper's: at random, or, on a citation graph, by its own split."""
     if p.mixes_speakers is not None:
         return protocol.get("mixes_speakers") is p.mixes_speakers
+    if p.corpus in CITATION_GRAPHS:
+        return protocol.get("name") == "official"
     return protocol.get("name") == "stratified"
 
 
