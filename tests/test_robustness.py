@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from graphophone.features.noises import White
 from graphophone.features.noisy import Noisy
 from graphophone.inference import Recognizer
 from graphophone.noise_plan import RobustnessError
-from graphophone.robustness import robustness
+from graphophone.robustness import _answered, robustness
 from graphophone.runs import load_corpus
 from graphophone.talkers import corpus_talkers
 
@@ -64,7 +65,7 @@ def test_it_writes_a_row_per_noise_ratio_and_measure(run, tested):
     assert content["items"] == 32
     assert len(content["trainings"]) == 4
     assert [noise["name"] for noise in content["noises"]] == ["white", "pink", "babble", "factory"]
-    assert content["notes"] == ["The corpus has 4 speakers only, so the babble holds some voices more than once."]
+    assert content["notes"][1:] == ["The corpus has 4 speakers only, so the babble holds some voices more than once."]
     assert not content["left_out"]
     assert not content["skipped"]
     table = pd.read_csv(run.folder / "robustness.csv")
@@ -93,6 +94,20 @@ def test_answers_are_those_of_the_mixtures(run, tested, tones):
             answer = recognizer.process_signal(mixed, 16000).iloc[0]
             assert answer["p_low"] == pytest.approx(row["p_low"], abs=1e-5)
             assert answer["label"] == row["predicted"]
+
+
+def test_a_spread_of_clean_answers_is_not_that_of_noisy_ones():
+    class Deaf:
+        labels = ("low", "high")
+        bundle = SimpleNamespace(kind="classification")
+
+        def probabilities(self, frames):
+            return np.tile([0.3, 0.7], (len(frames), 1))
+
+    told = pd.DataFrame({"id": ["a", "b"], "predicted": "low", "spread": 0.1, "p_low": 0.9, "p_high": 0.1})
+    answers = _answered(Deaf(), told, {"a": None, "b": None})
+    assert answers.columns.tolist() == ["id", "predicted", "p_low", "p_high"]
+    assert answers["predicted"].tolist() == ["high", "high"]
 
 
 def test_what_speaks_in_babble_is_another_speaker(run, tested, tones):

@@ -524,6 +524,10 @@ def train_job(
             table = predictions_table(corpus, rows, answers, job)
             write_csv(job.folder / f"{'predictions' if part == 'test' else part}.csv", table)
         result |= source.beside(split, standardizer, answers, job.folder)
+        pseudo = task.pseudo_labels()
+        if pseudo is not None and len(pseudo):
+            names = np.array(corpus.classes, dtype=object)[pseudo["predicted"].to_numpy()]
+            write_csv(job.folder / "pseudo_labels.csv", pseudo.assign(predicted=names))
         curves = pd.read_csv(job.folder / "curves.csv")
         result |= {
             "fold": split.name,

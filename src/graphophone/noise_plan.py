@@ -128,7 +128,10 @@ def _babble(items: Corpus, corpus: Corpus, talkers: Sequence[str | Path], sounds
         rows = np.flatnonzero([name in group.speakers for name in speakers])
         if len(rows):
             parts.append((rows, group.noise))
-    notes = []
+    notes = [
+        "The voices of the babble are those of the corpus' other speakers, training speakers among them, so a network "
+        "may know them; --talkers takes others."
+    ]
     voices = len({name for group in groups for name in group.speakers})
     if voices - max(len(group.speakers) for group in groups) < groups[0].noise.talkers:
         notes.append(f"The corpus has {voices} speakers only, so the babble holds some voices more than once.")

@@ -286,7 +286,10 @@ def _answers(
 
 
 def _answered(recognizer: Recognizer, table: pd.DataFrame, features: _Features) -> pd.DataFrame:
-    """A table of predictions with the answers to other features of its items."""
+    """A table of predictions with the answers to other features of its items.
+
+    Without the column ``spread``: a spread over draws is that of the clean answers.
+    """
     ids = table["id"].tolist()
     found = [
         recognizer.probabilities([features[name] for name in ids[first : first + _AT_ONCE]])
@@ -300,7 +303,8 @@ def _answered(recognizer: Recognizer, table: pd.DataFrame, features: _Features) 
         if recognizer.bundle.kind == "tagging"
         else names[p.argmax(axis=1)]
     )
-    return table.assign(predicted=told, **{f"p_{name}": p[:, i] for i, name in enumerate(classes)})
+    kept = table.drop(columns="spread", errors="ignore")
+    return kept.assign(predicted=told, **{f"p_{name}": p[:, i] for i, name in enumerate(classes)})
 
 
 def _facts(tested: _Tested) -> dict[str, Any]:

@@ -172,9 +172,11 @@ def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
     """
     without = int((~corpus.labelled).sum())
     if without and recipe.reads != "nodes":
+        options = inspect.signature(corpora.CORPORA.get(recipe.corpus["name"])).parameters
+        leave = "leave them out with corpus.unlabelled false, or " if "unlabelled" in options else ""
         raise RunError(
             f"corpus {corpus.name!r} has {without} items without label, which {recipe.model['name']!r} cannot learn "
-            "from: leave them out with corpus.unlabelled false, or train subgraph_ssl"
+            f"from: {leave}train subgraph_ssl"
         )
 
 
@@ -256,7 +258,10 @@ def _fingerprint(prepared: Prepared) -> str:
     facts = corpus.table[columns].astype(str)
     facts["target"] = [";".join(labels) for labels in _labels(corpus)]
     facts["frames"] = prepared.features.lengths
-    return hashlib.sha256(facts.to_csv(index=False).encode()).hexdigest()
+    text = facts.to_csv(index=False)
+    if corpus.given is not None:  # nothing else says which vectors and edges there are
+        text += corpus.given.key
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _labels(corpus: Corpus) -> list[list[str]]:

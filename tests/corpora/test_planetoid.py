@@ -1,6 +1,8 @@
 """Citation graphs as a corpus: items, labels, vectors and edges, and a run on them from a recipe."""
 
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch_geometric.data import Data
 
 from graphophone import corpora
+from graphophone.corpora.base import CorpusError
 from graphophone.corpora.given import Given
 from graphophone.corpora.planetoid import CLASSES, load_citations
 from graphophone.errors import GraphophoneError
@@ -60,6 +63,32 @@ def test_vectors_and_edges_follow_the_items(planetoid: Path) -> None:
     assert Given(np.zeros((2, 1), dtype=np.float32)).edges_among(np.array([0])) is None
     with pytest.raises(GraphophoneError, match="nodes are 0 to 1"):
         Given(np.zeros((2, 1), dtype=np.float32), np.array([[0], [2]]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x", pickle.dumps([1, 2], protocol=2)),
+        ("allx", None),
+        ("test.index", b"one\ntwo\n"),
+        ("test.index", b"70000\n"),
+        ("graph", pickle.dumps([], protocol=2)),
+    ],
+)
+def test_damaged_files_are_named(planetoid: Path, tmp_path: Path, name: str, content: bytes | None) -> None:
+    root = shutil.copytree(planetoid, tmp_path / "copy")
+    path = root / "Cora" / "raw" / f"ind.cora.{name}"
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    with pytest.raises(CorpusError, match=r"ind\.cora\..*fetch") as error:
+        load_citations(root, "Cora")
+    assert "\n" not in str(error.value)
+
+
+def test_other_vectors_or_edges_are_another_graph() -> None:
+    vectors, edges = np.eye(3, dtype=np.float32), np.array([[0, 1], [1, 0]])
+    key = Given(vectors, edges).key
+    assert Given(vectors.copy(), edges.copy()).key == key
+    assert len({key, Given(2 * vectors, edges).key, Given(vectors, 2 * edges).key, Given(vectors).key}) == 4
 
 
 def test_refusals(planetoid: Path, tones: Path) -> None:

@@ -19,7 +19,7 @@ from graphophone.models.subgraph_ssl import SubgraphSSL
 from graphophone.tasks.base import TrainingDivergedError
 from graphophone.tasks.nodes import Nodes
 from graphophone.tasks.optimization import TaskError
-from graphophone.tasks.subgraphs import SubgraphClassification
+from graphophone.tasks.subgraphs import UNSEEN, SubgraphClassification
 
 ALL = ("denoise", "completion", "shuffle")
 IDS = [f"new{number}" for number in range(80)]
@@ -148,6 +148,46 @@ def test_a_network_is_validated_as_it_answers() -> None:
     names = [graph.id for graph in companions["references"]]
     assert all(set(part) <= {f"item{row}" for row in range(240)} for part in names)
     assert 0 < answers[0]["mad"][0] < 1  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize("options", [{}, {"draws": 3}, {"draws": 3, "attachment": "none"}])
+def test_answers_need_little_memory_and_spread_is_of_draws_that_differ(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(**options)
+    task.references = task.refer()
+    task.eval()
+    asked = questions()
+    with torch.no_grad():
+        whole = task.predict_step(asked, 0)
+        monkeypatch.setattr("graphophone.tasks.subgraphs.NODES", 100)  # three graphs of 29 nodes and a recording
+        widest = 0
+        embed = task.model.embed
+
+        def noted(x: Tensor, *edges: Tensor) -> Tensor:
+            nonlocal widest
+            widest = max(widest, len(x))
+            return embed(x, *edges)
+
+        monkeypatch.setattr(task.model, "embed", noted)
+        monkeypatch.setattr(
+            "graphophone.tasks.subgraphs.predict_attached",
+            lambda *words, **more: predict_attached(*words, **more | {"states": embed}),
+        )
+        parts = task.predict_step(asked, 0)
+    assert 0 < widest <= 100
+    torch.testing.assert_close(parts["mad"], whole["mad"])
+    assert ("spread" in whole) == (options == {"draws": 3})
+
+
+def test_every_recording_without_label_gets_a_pseudo_label() -> None:
+    task = task_of()
+    table = task.pseudo_labels()
+    assert table["id"].tolist() == [f"item{row}" for row in range(24, 240)]
+    found = pseudo_label(task.model, task.sampler, epoch=UNSEEN)
+    assert table["predicted"].tolist() == found.labels[24:].tolist()
+    assert table["confidence"].tolist() == found.confidence[24:].tolist()
+    assert table["confidence"].between(0.25, 1).all()
 
 
 def test_other_weights_draw_other_references() -> None:

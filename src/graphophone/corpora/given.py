@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,6 +33,16 @@ class Given:
                 f"an edge ends at node {edges.max()} (or {edges.min()}), but nodes are 0 to {len(self.vectors) - 1}; "
                 "correct the edges"
             )
+
+    @cached_property
+    def key(self) -> str:
+        """Changes with any vector or edge: hexadecimal digits."""
+        digest = hashlib.sha256()
+        for array in (self.vectors, self.edge_index):
+            if array is not None:
+                digest.update(f"{array.dtype} {array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def edges_among(self, nodes: np.ndarray) -> np.ndarray | None:
         """Edges of which both ends are among ``nodes`` ``[items]``, as places in that list ``[2, edges]``."""

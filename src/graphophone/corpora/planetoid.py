@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from torch_geometric.data import Data
 from torch_geometric.io import read_planetoid_data
+from torch_geometric.io.planetoid import read_file
 
 from graphophone.corpora.base import Corpus, CorpusError
 from graphophone.corpora.given import Given
@@ -64,7 +65,7 @@ def load(root: Path, *, graph: str = "Cora") -> Corpus:
         graph: ``Cora``, ``CiteSeer`` or ``PubMed``.
 
     Raises:
-        CorpusError: If there is no such graph, a file is missing, or one could do more than hold data.
+        CorpusError: If there is no such graph, a file is missing or damaged, or one could do more than hold data.
     """
     data = load_citations(root, graph)
     count = int(data.y.max()) + 1
@@ -103,7 +104,7 @@ def load_citations(root: str | Path, graph: str) -> Data:
         `Data` with sparse `x` (COO), `edge_index`, `y`, `train_mask`, `val_mask`, `test_mask`.
 
     Raises:
-        CorpusError: If there is no such graph, a file is missing, or one could do more than hold data.
+        CorpusError: If there is no such graph, a file is missing or damaged, or one could do more than hold data.
     """
     if graph not in GRAPHS:
         raise CorpusError(
@@ -116,7 +117,7 @@ def load_citations(root: str | Path, graph: str) -> Data:
             raise CorpusError(f"{path}: not found; fetch the Planetoid files, or let PyG's Planetoid do so")
         if name != "test.index":
             _refuse_code(path)
-    data = read_planetoid_data(str(folder), graph.lower())
+    data = _read(folder, graph.lower())
     data.x = (data.x / data.x.sum(dim=1, keepdim=True).clamp(min=1.0)).to_sparse()
     return data
 
@@ -134,3 +135,28 @@ def _refuse_code(path: Path) -> None:
     other = sorted(set(named) - _ALLOWED)
     if other:
         raise CorpusError(f"{path}: names {other[0]!r}, which no Planetoid file does; it was not opened")
+
+
+def _read(folder: Path, prefix: str) -> Data:
+    """The files as one graph.
+
+    Raises:
+        CorpusError: If one of them is damaged, or they do not belong together.
+    """
+    for name in (*_FILES, "test.index"):
+        try:
+            read_file(str(folder), prefix, name)
+        except Exception as error:  # a damaged pickle can end in nearly any
+            path = folder / f"ind.{prefix}.{name}"
+            raise CorpusError(f"{path}: damaged ({_line(error)}); fetch it again") from error
+    try:
+        return read_planetoid_data(str(folder), prefix)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CorpusError(
+            f"{folder / f'ind.{prefix}.*'}: the files do not belong together ({_line(error)}); fetch them again"
+        ) from error
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -146,8 +146,10 @@ class RunResults:
     @cached_property
     def nodes(self) -> bool:
         """Whether every item is a node, so that an item has one vector and no frames."""
-        tasks = {"subgraph_classification", "transductive_classification"}
-        return (self.recipe.get("task") or {}).get("name") in tasks
+        from graphophone.tasks import TASKS  # here: a table is read without the networks
+
+        name = str((self.recipe.get("task") or {}).get("name"))
+        return name in TASKS and getattr(TASKS.get(name), "reads", None) == "nodes"
 
     @cached_property
     def turns(self) -> int:

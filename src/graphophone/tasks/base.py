@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -115,6 +116,13 @@ class SupervisedTask(LightningModule):
         None where the network cannot answer for new recordings: no model folder is written.
         """
         return {}
+
+    def pseudo_labels(self) -> pd.DataFrame | None:
+        """What the network takes training items without label for: ``id``, ``predicted`` (a number), ``confidence``.
+
+        None where it learns from none.
+        """
+        return None
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         return self.optimization.configure(self.model, self)

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
+import pandas as pd
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -15,7 +16,7 @@ from graphophone.evaluation.embeddings import mean_average_distance
 from graphophone.graphs.attachment import Attachment, attach
 from graphophone.graphs.signed import Signed
 from graphophone.graphs.subgraphs import SubgraphSampler, WholePool
-from graphophone.models.attached import draw_references, predict_attached, pseudo_label
+from graphophone.models.attached import NODES, PseudoLabels, draw_references, predict_attached, pseudo_label
 from graphophone.models.subgraph_ssl import SubgraphSSL
 from graphophone.nn.dense import DenseMatrix
 from graphophone.nn.sparse import Edges
@@ -145,6 +146,7 @@ class SubgraphClassification(NodeTask):
         self.true_share = true_share
         self.references: tuple[Data, ...] = ()
         self._ids: list[str] = []
+        self._pseudo: PseudoLabels | None = None  # of the weights that the references are of
 
     def use(self, nodes: Nodes) -> None:
         """Make the sampler of the pool: training items with and without label, and no others.
@@ -201,10 +203,10 @@ class SubgraphClassification(NodeTask):
 
     def refer(self) -> tuple[Data, ...]:
         """Pseudo-label the pool with the weights as they are and draw reference graphs."""
-        pseudo = pseudo_label(self.model, self.sampler, epoch=UNSEEN)
+        self._pseudo = pseudo_label(self.model, self.sampler, epoch=UNSEEN)
         drawn = draw_references(
             self.sampler,
-            pseudo.labels,
+            self._pseudo.labels,
             draws=self.draws,
             size=self.reference_size,
             true_share=self.true_share,
@@ -230,24 +232,60 @@ class SubgraphClassification(NodeTask):
         """Answers for some recordings.
 
         Returns:
-            ``row`` ``[clips]``, ``probabilities`` ``[clips, classes]``, ``spread``, the standard deviation of that of
-            the likeliest class over the draws ``[clips]``, ``states`` before the heads ``[clips, dims]``, and ``mad``,
-            the mean average distance of the states of the graphs of these recordings in the first draw (of the
-            reference graph itself, where nothing is attached to it) ``[clips]``.
+            ``row`` ``[clips]``, ``probabilities`` ``[clips, classes]``, ``states`` before the heads ``[clips, dims]``,
+            and ``mad``, the mean average distance of the states of the graphs of these recordings in the first draw (of
+            the reference graph itself, where nothing is attached to it) ``[clips]``. With several draws that differ,
+            ``spread``: the standard deviation of the probability of the likeliest class over them ``[clips]``.
         """
         x, ids = batch["x"], batch["ids"]
         found = predict_attached(self.model, self.references, x, ids, states=self.model.embed, **self._how)
         assert found.states is not None  # noqa: S101 - asked for
-        likeliest = found.probabilities.argmax(dim=1, keepdim=True)
-        graphs = self.references[0] if self.attachment == "none" else attach(self.references[0], x, ids, **self._how)
-        states = self.model.embed(graphs.x, graphs.edge_index, graphs.edge_weight)
-        return {
+        answers = {
             "row": batch["row"],
             "probabilities": found.probabilities,
-            "spread": found.spread.gather(1, likeliest)[:, 0],
             "states": found.states,
-            "mad": torch.full((len(x),), mean_average_distance(states, graphs.get("ptr"))),
+            "mad": torch.full((len(x),), self._distance(x, ids)),
         }
+        if len(self.references) > 1 and self.attachment != "none":
+            likeliest = found.probabilities.argmax(dim=1, keepdim=True)
+            answers["spread"] = found.spread.gather(1, likeliest)[:, 0]
+        return answers
+
+    def _distance(self, x: Tensor, ids: Sequence[str]) -> float:
+        """Mean average distance of the states of the graphs of recordings in the first draw; memory is bounded.
+
+        Args:
+            x: Their features ``[clips, dims]``.
+            ids: Their names ``[clips]``.
+        """
+        reference = self.references[0]
+        if self.attachment == "none":
+            return mean_average_distance(self.model.embed(reference.x, reference.edge_index, reference.edge_weight))
+        step = max(1, NODES // (len(reference.x) + 1))
+        total = 0.0
+        for begin in range(0, len(x), step):
+            part = slice(begin, begin + step)
+            graphs = attach(reference, x[part], ids[part], **self._how)
+            states = self.model.embed(graphs.x, graphs.edge_index, graphs.edge_weight)
+            total += mean_average_distance(states, graphs.ptr) * graphs.num_graphs
+        return total / len(x)
+
+    def pseudo_labels(self) -> pd.DataFrame:
+        """``id``, ``predicted`` (number of the class) and ``confidence`` of every recording without label in the pool.
+
+        Of the weights as they are; what the reference graphs take these recordings for.
+        """
+        if not self.references or self._pseudo is None:
+            self.references = self.refer()
+        assert self._pseudo is not None  # noqa: S101 - references have been drawn
+        rows = torch.nonzero(self._pseudo.labels >= 0)[:, 0].cpu()
+        return pd.DataFrame(
+            {
+                "id": [self._ids[row] for row in rows.tolist()],
+                "predicted": self._pseudo.labels.cpu()[rows].numpy(),
+                "confidence": self._pseudo.confidence.cpu()[rows].numpy(),
+            }
+        )
 
     @property
     def _how(self) -> dict[str, Any]:

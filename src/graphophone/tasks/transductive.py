@@ -38,7 +38,7 @@ class TransductiveTraining:
     select: Select = "accuracy"
     learning_rate: float = 0.01
     weight_decay: float = 5e-4
-    decay_heads: bool = True
+    decay_heads: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.patience < 0 or self.learning_rate <= 0 or self.weight_decay < 0:
