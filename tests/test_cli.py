@@ -351,6 +351,22 @@ def test_export(tagger_folder, trained, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("undecided", "lines"), [(0, 1), (3, 2), (8, 1)])
+def test_export_says_on_what_its_check_rests(undecided, lines, tmp_path, monkeypatch, capsys):
+    from graphophone.inference import export
+
+    path = tmp_path / "a.onnx"
+    path.write_bytes(b"network")
+    made = export.Exported(path, path, {"verified": {"clips": 8}}, 2e-5, undecided, 0.041)
+    monkeypatch.setattr(export, "export_onnx", lambda *_, **__: made)
+    assert cli.main(["export", "run", str(path)]) == cli.OK
+    shown = capsys.readouterr().out.splitlines()[2:]
+    assert len(shown) == lines
+    assert (f"by 2.0e-05 at most on {8 - undecided} of 8 clips" in shown[0]) == (undecided < 8)
+    assert (f"on {undecided} of 8 clips the model hangs on rounding" in shown[-1]) == (undecided > 0)
+    assert ("up to 4.1% of the largest" in shown[-1]) == (undecided > 0)
+
+
 @pytest.mark.slow
 def test_export_writes_a_file_that_runs(tagger_folder, tones, tmp_path, capfd):
     onnxruntime = pytest.importorskip("onnxruntime")

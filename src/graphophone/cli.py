@@ -618,16 +618,17 @@ def run_export(options: argparse.Namespace) -> int:
     out.print(f"model:       {exported.path} ({exported.path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     out.print(f"description: {exported.sidecar}", soft_wrap=True)
     clips = exported.description["verified"]["clips"]
-    out.print(
-        f"checked: the logits differ from the model's by {exported.difference:.1e} at most on "
-        f"{clips - exported.undecided or clips} of {clips} clips of noise and sound",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if exported.undecided < clips:
+        out.print(
+            f"checked: the logits differ from the model's by {exported.difference:.1e} at most on "
+            f"{clips - exported.undecided} of {clips} clips of noise and sound",
+            highlight=False,
+            soft_wrap=True,
+        )
     if exported.undecided:
         out.print(
-            f"on {exported.undecided} of them the model hangs on rounding (a choice between nearly equal neighbours): "
-            f"there the file may choose otherwise, by up to {exported.share:.1%} of the largest logit",
+            f"on {exported.undecided} of {clips} clips the model hangs on rounding (a choice between nearly equal "
+            f"neighbours): there the logits differ by up to {exported.share:.1%} of the largest",
             highlight=False,
             soft_wrap=True,
         )
