@@ -114,27 +114,6 @@ def test_problems_are_counted_in_all_where_run_json_lists_some(make_run: MakeRun
     assert "4,807 more are in problems.csv." in page
 
 
-def test_problems_are_counted_in_all_where_run_json_lists_some(make_run: MakeRun, check: Check) -> None:
-    folder = make_run(seeds=(0,), folds=2)
-    plain = check(write_report(folder)).text
-    assert "1 item could not be used and was left out; 1 item was used but should be looked at." in plain
-    assert "more are in" not in plain
-    info = json.loads((folder / "run.json").read_text("utf-8"))
-    absent = {"item": "v", "row": None, "reason": "file not found: v", "severity": "error"}
-    info["corpus"]["problems"] = [absent] * 300
-    (folder / "run.json").write_text(json.dumps(info), "utf-8")
-    assert "300 items could not be used and were left out. " in (before := check(write_report(folder)).text)
-    assert "100 more are in run.json." in before, "a run of a time before the table of problems"
-    info["corpus"]["problem_counts"] = [
-        {"reason": "file not found", "severity": "error", "items": 5000},
-        {"reason": "silent", "severity": "warning", "items": 7},
-    ]
-    (folder / "run.json").write_text(json.dumps(info), "utf-8")
-    page = check(write_report(folder)).text
-    assert "5,000 items could not be used and were left out; 7 items were used but should be looked at." in page
-    assert "4,807 more are in problems.csv." in page
-
-
 def test_missing_files_are_tolerated_and_the_page_is_repeatable(make_run: MakeRun, check: Check) -> None:
     folder = make_run(seeds=(0,), folds=2)
     for missing in ("recipe.yaml", "sample.npz", "folds/fold0-seed0/curves.csv"):
