@@ -63,6 +63,9 @@ def test_every_item_gets_every_noise_once(voices):
     for noise in planned:
         rows = np.sort(np.concatenate([rows for rows, _ in noise.parts]))
         np.testing.assert_array_equal(rows, np.arange(len(items)))
+    few, _ = plan(items.select([0]), corpus, ["babble"])
+    assert few[0].key == planned[1].key  # the same babble, of which one item hears a part
+    assert len({noise.key for noise in planned}) == 3
     (note,) = planned[1].notes
     assert "training speakers among them" in note
 

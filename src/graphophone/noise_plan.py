@@ -12,6 +12,7 @@ import numpy as np
 
 from graphophone.corpora.base import Corpus
 from graphophone.errors import GraphophoneError
+from graphophone.features.base import stable_hash
 from graphophone.features.noises import Noise, Pink, Recorded, Recording, White
 from graphophone.talkers import TalkerError, corpus_talkers, given_talkers
 
@@ -36,12 +37,24 @@ class Planned:
     Attributes:
         name: Name of the noise.
         parts: Row numbers among the items `[rows]`, and what is added to them.
+        sources: What it is made of, also for items that are not among these.
         notes: What a reader should know of it, sentences.
     """
 
     name: str
     parts: Sequence[tuple[np.ndarray, Noise]]
+    sources: Sequence[Noise]
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_one(cls, items: Corpus, source: Noise) -> Planned:
+        """The same noise for all items."""
+        return cls(source.name, [(np.arange(len(items)), source)], [source])
+
+    @property
+    def key(self) -> str:
+        """Tells noises of one name apart that are made of other recordings."""
+        return stable_hash([source.config for source in self.sources], digits=16)
 
 
 def checked_ratios(snrs: Sequence[float]) -> list[float]:
@@ -83,10 +96,9 @@ def plan(
         TalkerError: If ``talkers`` hold no recording.
         AudioError: If a recording that was given cannot be used.
     """
-    everything = np.arange(len(items))
     makers: dict[str, Callable[[], Planned]] = {
-        "white": lambda: Planned("white", [(everything, White())]),
-        "pink": lambda: Planned("pink", [(everything, Pink())]),
+        "white": lambda: Planned.of_one(items, White()),
+        "pink": lambda: Planned.of_one(items, Pink()),
         "babble": lambda: _babble(items, corpus, talkers, sounds),
     }
     planned, skipped = [], []
@@ -103,7 +115,7 @@ def plan(
         name = re.sub(r"[^\w-]+", "_", path.stem)
         if name in {*makers, *(noise.name for noise in planned)}:
             raise RobustnessError(f"{path}: there is a noise {name!r} already; rename the file")
-        planned.append(Planned(name, [(everything, Recorded(Recording.read(str(path)), name))]))
+        planned.append(Planned.of_one(items, Recorded(Recording.read(str(path)), name)))
     if not planned:
         raise RobustnessError(
             "; ".join(entry["reason"] for entry in skipped) or "name a noise, or give a recording of it"
@@ -118,7 +130,7 @@ def _babble(items: Corpus, corpus: Corpus, talkers: Sequence[str | Path], sounds
         TalkerError: If there is nobody to talk.
     """
     if talkers:
-        return Planned("babble", [(np.arange(len(items)), given_talkers(talkers))])
+        return Planned.of_one(items, given_talkers(talkers))
     if sounds:
         raise TalkerError(f"corpus {corpus.name!r} is not one of speech: give recordings of speech with --talkers")
     groups = corpus_talkers(corpus)
@@ -135,4 +147,4 @@ def _babble(items: Corpus, corpus: Corpus, talkers: Sequence[str | Path], sounds
     voices = len({name for group in groups for name in group.speakers})
     if voices - max(len(group.speakers) for group in groups) < groups[0].noise.talkers:
         notes.append(f"The corpus has {voices} speakers only, so the babble holds some voices more than once.")
-    return Planned("babble", parts, tuple(notes))
+    return Planned("babble", parts, [group.noise for group in groups], tuple(notes))

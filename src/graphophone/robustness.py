@@ -198,10 +198,7 @@ def robustness(
         "items": int(clean["id"].nunique()),
         "items_key": stable_hash(sorted(set(clean["id"])), digits=16),
         "trainings": [[job.fold, job.seed] for job in jobs],
-        "noises": [
-            {"name": noise.name, "key": stable_hash([source.config for _, source in noise.parts], digits=16)}
-            for noise in planned
-        ],
+        "noises": [{"name": noise.name, "key": noise.key} for noise in planned],
         "skipped": skipped,
         "notes": [*(note for noise in planned for note in noise.notes), *_disagreement(results, jobs, clean)],
         "left_out": [problem.to_dict() for problem in problems],

@@ -68,6 +68,7 @@ def test_the_report_has_figure_table_and_words(make_run, check):
     assert page.row("pink") == ["pink", "−0.4 ± 0.4", "−0.8 ± 0.4"]
     assert "Clean, these recordings reach 70.0 % UA; white at 10 dB costs 12.3 points, pink −0.4." in page.text
     assert "± is the standard deviation over 2 seeds." in page.text
+    assert "Bars are" not in page.text  # an interval of two seeds says nothing
     assert "No babble: corpus 'x' names no speakers." in page.text
     assert "Left out, clean and noisy: quiet.wav." in page.text
     assert "#noise" in page.links
@@ -152,8 +153,9 @@ def test_csv_is_in_percent_and_points():
     assert rows[0]["snr"] == 10.0
 
 
-def test_figures_take_what_is_not_defined_and_any_number_of_panels():
-    known = {snr: row("white", snr, "ua", 0.01 * (21 - snr)) for snr in (20.0, 0.0)}
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_figures_take_what_is_not_defined_and_any_number_of_panels(seeds):
+    known = {snr: {**row("white", snr, "ua", 0.01 * (21 - snr)), "n": seeds} for snr in (20.0, 0.0)}
     outside = {**row("white", 20.0, "ua", 0.2), "low": 0.21, "high": 0.3}  # over folds, pooled otherwise
     undefined = {**row("white", 20.0, "ua", 0.2), "drop": None, "low": None, "high": None}
     for count in (1, 3, 5):
@@ -165,3 +167,6 @@ def test_figures_take_what_is_not_defined_and_any_number_of_panels():
         assert left > right
         line = shown[0].containers[0][0]
         np.testing.assert_allclose(np.asarray(line.get_ydata(), dtype=float), [1.0, 21.0])
+        (bars,) = shown[0].containers[0][2]
+        heights = [end[1] - start[1] for start, end in bars.get_segments()]
+        np.testing.assert_allclose(heights, [2.0, 2.0] if seeds > 2 else [0.0, 0.0], atol=1e-9)

@@ -15,7 +15,7 @@ _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 _MARKERS = "osD^vP"
 
 Lines = Mapping[str, Mapping[float, Mapping[str, Any]]]
-"""Name of a line to its rows by ratio, with ``drop``, ``low`` and ``high`` (fractions or None)."""
+"""Name of a line to its rows by ratio, with ``drop``, ``low``, ``high`` (fractions or None) and ``n``."""
 
 
 def drop_panels(panels: Sequence[tuple[str, Lines]], snrs: Sequence[float], measure: Measure) -> Figure:
@@ -68,8 +68,13 @@ def drop_panels(panels: Sequence[tuple[str, Lines]], snrs: Sequence[float], meas
     return figure
 
 
+def has_bar(row: Mapping[str, Any]) -> bool:
+    """Whether an interval is drawn: that of two values is twelve times as wide as their spread, and hides the rest."""
+    return row["low"] is not None and row["n"] > 2
+
+
 def _bars(rows: Sequence[Mapping[str, Any]], scale: float) -> tuple[list[float], list[float]]:
     """How far the intervals reach below and above the drops; an interval over folds need not hold the pooled drop."""
-    low = [scale * max(row["drop"] - row["low"], 0.0) if row["low"] is not None else 0.0 for row in rows]
-    high = [scale * max(row["high"] - row["drop"], 0.0) if row["high"] is not None else 0.0 for row in rows]
+    low = [scale * max(row["drop"] - row["low"], 0.0) if has_bar(row) else 0.0 for row in rows]
+    high = [scale * max(row["high"] - row["drop"], 0.0) if has_bar(row) else 0.0 for row in rows]
     return low, high

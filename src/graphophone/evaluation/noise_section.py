@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphophone.evaluation.measures import DASH, Measure, Measures
-from graphophone.evaluation.noise_figures import drop_panels
+from graphophone.evaluation.noise_figures import drop_panels, has_bar
 from graphophone.evaluation.page import listed, plural
 from graphophone.evaluation.published_drops import own_published_drops
 from graphophone.evaluation.results import RunResults
@@ -106,7 +106,7 @@ def _words(content: Mapping[str, Any], measures: Measures) -> str:
 def _spread_words(content: Mapping[str, Any], *, bars: bool) -> str:
     over = next((row["over"] for row in content["rows"] if row["over"]), None)
     count = max((int(row["n"]) for row in content["rows"]), default=0)
-    if over is None:
+    if over is None or (bars and not any(map(has_bar, content["rows"]))):
         return ""
     return (
         f"Bars are 95 % intervals over {count} {over}." if bars else f"± is the standard deviation over {count} {over}."
