@@ -161,7 +161,7 @@ def test_without_validation_items_nothing_is_chosen(clip_recipe, tones, tmp_path
     fold = run.folder / "folds" / "fold0-seed0"
     metrics = json.loads((fold / "metrics.json").read_text("utf-8"))
     assert metrics["validation"] is None
-    assert metrics["items"] == {"train": 24, "validation": 0, "test": 8}
+    assert metrics["items"] == {"train": 24, "unlabelled": 0, "validation": 0, "test": 8}
     assert metrics["best_epoch"] == 1
     assert not (fold / "validation.csv").exists()
     assert not (fold / "checkpoints" / "best.ckpt").exists()

@@ -21,6 +21,7 @@ def test_every_name_has_an_adapter_that_says_what_it_reads() -> None:
         "fsd50k",
         "iemocap",
         "msp_improv",
+        "planetoid",
         "prosody",
         "ravdess",
         "table",

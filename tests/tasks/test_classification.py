@@ -116,7 +116,13 @@ def test_a_diverged_loss_stops_with_the_remedy():
 
 
 def test_registry():
-    assert TASKS.names() == ["clip_classification", "clip_tagging", "graph_classification"]
+    assert TASKS.names() == [
+        "clip_classification",
+        "clip_tagging",
+        "graph_classification",
+        "subgraph_classification",
+        "transductive_classification",
+    ]
     assert TASKS.get("graph_classification") is GraphClassification
 
 
