@@ -27,6 +27,9 @@ NEIGHBOURS = (1, 3, 5, 10, 20)
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Values of C, the inverse penalty of the linear systems."""
 
+SHARE = 0.9
+"""What an item takes over from its neighbours in every step of label spreading."""
+
 SPREADING_ITEMS = 20_000
 """Label spreading compares every two items of a pool; above so many it is left out."""
 
@@ -130,7 +133,9 @@ def _spreading(x: np.ndarray, y: np.ndarray, split: Split, k: int) -> _Answers:
     """Label spreading over the pool."""
     pool = np.concatenate([split.train, split.unlabelled])
     labels = np.concatenate([y[split.train], np.full(len(split.unlabelled), -1)])
-    fitted = LabelSpreading(kernel="knn", n_neighbors=min(k, len(pool)), max_iter=100).fit(x[pool], labels)
+    # Every item is among its own neighbours.
+    spreading = LabelSpreading(kernel="knn", n_neighbors=min(k + 1, len(pool)), alpha=SHARE, max_iter=300, tol=1e-4)
+    fitted = spreading.fit(x[pool], labels)
     return fitted.predict
 
 
