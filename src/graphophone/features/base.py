@@ -6,15 +6,21 @@ import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from graphophone.errors import GraphophoneError
 from graphophone.registry import Registry
 
+if TYPE_CHECKING:
+    from graphophone.corpora.base import Corpus
+    from graphophone.features.cache import FeatureCache
+    from graphophone.features.extraction import Outcome
+
 Level = Literal["frame", "utterance"]
+Reads = Literal["signal", "text", "corpus", "modalities"]
 
 
 class FeatureError(GraphophoneError):
@@ -32,9 +38,12 @@ class Extractor(ABC):
 
     Subclasses take keyword-only constructor arguments, return exactly these as :attr:`config`, and implement
     :meth:`_extract`. Constructing one is cheap and needs no optional package; :meth:`prepare` asks for it.
+    One that reads something else than a signal implements :meth:`outcomes`.
 
     Attributes:
         name: Name in the registry.
+        reads: ``"signal"``; ``"text"``; ``"corpus"``: vectors that the corpus has ready; ``"modalities"``: what is
+            said and how, side by side.
         version: Counts changes of the implementation that change its numbers; part of the fingerprint.
         rate: Sampling rate the features are computed at, in hertz; other signals are resampled to it.
         min_samples: Shorter signals are padded with zeros at their end to this many samples (at
@@ -47,6 +56,7 @@ class Extractor(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
+    reads: ClassVar[Reads] = "signal"
     rate: int = 16000
     min_samples: int = 1
 
@@ -78,6 +88,23 @@ class Extractor(ABC):
     def dims(self) -> int:
         """Number of features."""
         return len(self.columns)
+
+    def outcomes(
+        self, corpus: Corpus, cache: FeatureCache | None, workers: int | None, max_duration: float | None
+    ) -> Iterator[Outcome] | None:
+        """Features of the items of a corpus, where they do not come from signals one by one.
+
+        Args:
+            corpus: The items.
+            cache: Where features are kept; None: nowhere.
+            workers: Processes; None: as many as are sensible.
+            max_duration: Longest recording that is taken, in seconds.
+
+        Returns:
+            One outcome per item, in any order, with features or with the reason why there are none. None (as here):
+            recordings are read, and each is given to this extractor.
+        """
+        return None
 
     def backend(self) -> Mapping[str, str]:
         """Packages, with versions, on which the numbers depend; part of the fingerprint."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 
 from graphophone.corpora.base import Corpus
-from graphophone.features.base import Extractor, FeatureError, Level
+from graphophone.features.base import Extractor, FeatureError, Level, Reads
+from graphophone.features.cache import FeatureCache
+from graphophone.features.extraction import Outcome
 
 
 class Given(Extractor):
@@ -21,6 +24,7 @@ class Given(Extractor):
     """
 
     name = "given"
+    reads: ClassVar[Reads] = "corpus"
 
     def __init__(self, *, dims: int = 0) -> None:
         if dims < 0:
@@ -70,6 +74,12 @@ class Given(Extractor):
                 f"it to {wide}"
             )
         return corpus.given.vectors[corpus.table["node"].to_numpy()].astype(np.float32, copy=False)
+
+    def outcomes(
+        self, corpus: Corpus, cache: FeatureCache | None, workers: int | None, max_duration: float | None
+    ) -> Iterator[Outcome]:
+        """The vectors, as they are."""
+        return (Outcome(index, array=vector, cached=True) for index, vector in enumerate(self.vectors(corpus)))
 
     def _extract(self, signal: np.ndarray) -> np.ndarray:
         raise FeatureError(

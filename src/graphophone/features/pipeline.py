@@ -17,7 +17,6 @@ import numpy as np
 from graphophone.features import extraction
 from graphophone.features.base import Extractor, FeatureError, create_extractor, stable_hash
 from graphophone.features.cache import CacheError, CacheWarning, FeatureCache, FileStamp, file_stamp, map_array
-from graphophone.features.given import Given
 
 if TYPE_CHECKING:
     from graphophone.corpora.base import Corpus, Problem
@@ -394,9 +393,9 @@ class FeaturePipeline:
         self, corpus: Corpus, cache: FeatureCache | None, workers: int | None, max_duration: float | None
     ) -> Generator[extraction.Outcome, None, None]:
         """One outcome per item of the corpus: first what the cache has, then the rest as it gets ready."""
-        if isinstance(self.extractor, Given):
-            for index, vector in enumerate(self.extractor.vectors(corpus)):
-                yield extraction.Outcome(index, array=vector, cached=True)
+        own = self.extractor.outcomes(corpus, cache, workers, max_duration)
+        if own is not None:
+            yield from own
             return
         items = []
         for item in audio_items(corpus):
