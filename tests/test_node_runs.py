@@ -195,7 +195,7 @@ def test_seeds_decide_and_processes_do_not(recipe, tmp_path, no_report):
         {"batch_graphs": 3},
     ],
 )
-def test_ways_to_sample_and_to_answer(recipe, tmp_path, no_report, options):
+def test_ways_to_sample_and_to_answer(recipe, notes, tmp_path, no_report, options):
     recipe["task"] |= options
     recipe["training"] |= {"epochs": 4}
     run = quietly(recipe, tmp_path, folds=[0])
@@ -206,6 +206,15 @@ def test_ways_to_sample_and_to_answer(recipe, tmp_path, no_report, options):
         assert [len(graph.x) for graph in references] == [12] * 3
     told = pd.read_csv(run.folder / "predictions.csv")
     assert not told["p_low"].isna().any()
+    if options.get("attachment") == "none":  # what it answers with holds nothing of single recordings
+        assert references == ()
+        assert not (run.model / "references.safetensors").exists()
+        assert "spread" not in told
+        answers = recognizer.process_files([notes.parent / f"{name}.wav" for name in told["id"]])
+        columns = ["p_low", "p_middle", "p_high"]
+        np.testing.assert_allclose(answers[columns], told[columns], atol=1e-5)
+        assert 0 < run.metrics["mad"]["mean"] < 1
+        assert len(pd.read_csv(job_folder(run) / "pseudo_labels.csv")) > 60
 
 
 def test_items_that_nobody_has_labelled_are_learned_from(recipe, notes, tmp_path, no_report):

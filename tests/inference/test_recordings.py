@@ -28,6 +28,7 @@ from graphophone.inference import (
     save_bundle,
     timeline,
 )
+from graphophone.inference.bundle import REFERENCES
 from graphophone.inference.export_recordings import FromVectors, obstacle
 from graphophone.inference.export_recordings import answers as answers_of
 from graphophone.inference.output import to_json, to_table
@@ -332,9 +333,15 @@ def test_another_class_and_names_that_are_not_known(tmp_path: Path, recording_pa
         explain(recognizer, path, "bored")
 
 
-def test_a_clip_that_is_attached_to_none(tmp_path: Path, recording_parts: Parts, write: Write, voice: Voice):
+@pytest.mark.parametrize("old", [False, True])
+def test_a_clip_that_is_attached_to_none(
+    tmp_path: Path, recording_parts: Parts, recording_folder: Path, write: Write, voice: Voice, old: bool
+):
     parts = recording_parts(how="none")
-    recognizer = Recognizer(load_bundle(save_bundle(tmp_path / "model", **parts)))
+    folder = save_bundle(tmp_path / "model", **parts)
+    if old:  # folders once held the graphs that nothing is attached to
+        shutil.copy(recording_folder / REFERENCES, folder)
+    recognizer = Recognizer(load_bundle(folder))
     path = write("a.wav", voice(0.6, seed=9), subtype="FLOAT")
     table = recognizer.process_file(path)
     assert "spread" not in table  # every graph says the same
@@ -347,11 +354,14 @@ def test_a_clip_that_is_attached_to_none(tmp_path: Path, recording_parts: Parts,
     assert found.baseline_without_edges == pytest.approx(found.evidence, abs=1e-5)
     assert found.feature_scores.sum() == pytest.approx(found.evidence - found.baseline, abs=0.05)
     assert found.save(tmp_path / "why.png").stat().st_size > 10_000
+    assert list(found.references.columns) == ["recording", "label", "label_is", "draws", "score"]
+    assert found.to_dict()["references"]["score"] == []
 
 
 @pytest.mark.parametrize(
     "options",
     [
+        {"how": "none"},
         {},
         {"backbone": "mlp"},
         {"backbone": "graphmix"},
@@ -362,7 +372,7 @@ def test_a_clip_that_is_attached_to_none(tmp_path: Path, recording_parts: Parts,
     ids=str,
 )
 def test_dense_products_are_the_network(recording_parts: Parts, tmp_path: Path, options: dict):
-    bundle = load_bundle(save_bundle(tmp_path / "model", **recording_parts(how="nearest", **options)))
+    bundle = load_bundle(save_bundle(tmp_path / "model", **recording_parts(**{"how": "nearest", **options})))
     assert obstacle(bundle) is None
     rng = np.random.default_rng(0)
     features = torch.from_numpy((bundle.standardizer.mean + rng.normal(0, 3, (20, 128))).astype(np.float32))
@@ -389,15 +399,17 @@ def test_what_no_file_can_hold_is_said(recording_parts: Parts, tmp_path: Path, o
     assert not (tmp_path / "model.onnx").exists()
 
 
-def test_a_file_of_nearest_recordings(recording_parts: Parts, tmp_path: Path, voice: Voice):
+@pytest.mark.parametrize("how", ["nearest", "none"])
+def test_a_file_of_recordings(recording_parts: Parts, tmp_path: Path, voice: Voice, how: str):
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     from graphophone.inference import ExportError, export_onnx
 
-    bundle = load_bundle(save_bundle(tmp_path / "model", **recording_parts(how="nearest", draws=2)))
+    bundle = load_bundle(save_bundle(tmp_path / "model", **recording_parts(how=how, draws=2)))
     exported = export_onnx(bundle, tmp_path / "model.onnx")
     assert exported.difference < 1e-4
-    assert exported.description["references"] == {"graphs": 2, "edges": 4, "how": "nearest", "seed": 7}
+    graphs = 2 if how == "nearest" else 0
+    assert exported.description["references"] == {"graphs": graphs, "edges": 4, "how": how, "seed": 7}
     assert exported.description["input"]["shape"] == ["batch", 128]
     session = runtime.InferenceSession(str(exported.path))
     frames = [bundle.pipeline(voice(0.5, seed=i), RATE) for i in range(70, 77)]

@@ -178,6 +178,31 @@ def test_a_card_says_how_it_is_attached(tmp_path: Path, recording_parts: Parts):
     assert "speech-emotion-recognition" in card
 
 
+def test_a_folder_that_attaches_to_none_holds_no_recording(tmp_path: Path, recording_parts: Parts):
+    given = recording_parts(how="none")
+    folder = save_bundle(tmp_path / "model", **given)
+    assert {path.name for path in folder.iterdir()} == set(BUNDLE_FILES)
+    bundle = load_bundle(folder)
+    assert (bundle.references, bundle.attachment) == ((), given["attachment"])
+    update_bundle(folder, metrics={"ua": 0.5})
+    card = (folder / "README.md").read_text()
+    assert "attached to no other, and answered for by itself" in card
+    assert "nothing of single training recordings" in card
+    assert f"takes {bundle.size / 1e6:.2f} MB" in card
+    edit(folder, attachment={**given["attachment"], "how": "nearest"})
+    assert REFERENCES in refusal(folder)
+    again = save_bundle(tmp_path / "again", **{**given, "references": ()})
+    assert load_bundle(again).attachment == given["attachment"]
+
+
+def test_an_old_folder_that_attaches_to_none_says_what_it_holds(copy: Path):
+    edit(copy, attachment={"how": "none"})
+    bundle = load_bundle(copy)
+    assert len(bundle.references) == 3
+    update_bundle(copy, metrics={"ua": 0.5})
+    assert "the features (not the sound) of" in (copy / "README.md").read_text()
+
+
 def change(tensors: dict[str, Tensor], key: str, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     return {**tensors, key: change(tensors[key]).contiguous()}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch_geometric.data import Data
 
-from graphophone.evaluation.embeddings import silhouette
+from graphophone.evaluation.embeddings import mean_average_distance, silhouette
 from graphophone.graphs.signed import Signed
 from graphophone.graphs.similarity import KNN
 from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
@@ -188,6 +188,25 @@ def test_every_recording_without_label_gets_a_pseudo_label() -> None:
     assert table["predicted"].tolist() == found.labels[24:].tolist()
     assert table["confidence"].tolist() == found.confidence[24:].tolist()
     assert table["confidence"].between(0.25, 1).all()
+
+
+def test_attached_to_nothing_it_gives_no_recording_away() -> None:
+    task = task_of(draws=3, attachment="none")
+    assert task.refer() == ()
+    assert task.companions() == {"references": (), "attachment": {"edges": 4, "how": "none", "seed": 0}}
+    asked = questions()
+    fit = trainer(1)
+    fit.fit(task, task.train_dataloader(), held())
+    answers: Any = fit.predict(task, held())
+    alone = task.model.eval()(asked["x"], torch.empty(2, 0, dtype=torch.int64), torch.empty(0)).softmax(dim=1)
+    torch.testing.assert_close(answers[0]["probabilities"], alone)
+    graph = draw_references(task.sampler, pseudo_label(task.model, task.sampler, epoch=UNSEEN).labels, draws=1)[0]
+    states = task.model.embed(graph.x, graph.edge_index, graph.edge_weight)
+    assert answers[0]["mad"][0].item() == pytest.approx(mean_average_distance(states), abs=1e-6)
+    before = task.pseudo_labels()["confidence"]
+    torch.nn.init.zeros_(task.model.classifier.conv.lin.weight)  # type: ignore[union-attr, arg-type]
+    task.load_state_dict(task.state_dict())
+    assert not before.equals(task.pseudo_labels()["confidence"])  # of the weights as they are
 
 
 def test_other_weights_draw_other_references() -> None:

@@ -155,6 +155,16 @@ def draw_reference(
     )
 
 
+def no_reference(x: Tensor) -> Data:
+    """A reference graph without nodes, for recordings that are attached to none.
+
+    Args:
+        x: Features whose width, kind and device it has. [any, dims]
+    """
+    index = torch.empty(2, 0, dtype=torch.int64, device=x.device)
+    return Data(x=x[:0], edge_index=index, edge_weight=x.new_zeros(0), y=index[0], true=0, pseudo=0)
+
+
 def attach(
     reference: Data,
     x: Tensor,

@@ -45,7 +45,7 @@ FORMAT = 3
 """Number of the folder's layout; a folder with a larger number was written by a newer graphophone.
 
 Format 1 knows no `kind` and no clips of a fixed number of frames, format 2 no reference graphs; both are read as
-before. A folder without reference graphs is written as format 2.
+before. A folder whose network is attached to nothing is written as format 2.
 """
 
 Kind = Literal["classification", "tagging"]
@@ -83,7 +83,7 @@ class Bundle:
         metrics: What came out.
         references: Graphs that new recordings are attached to, one per draw: `x` `[nodes, dims]` (standardised),
             `edge_index`, `edge_weight`, `y` (-1: a predicted label) and, where known, `id`, the names of the
-            recordings. Empty but for a network whose nodes are recordings.
+            recordings. Empty but for a network whose nodes are recordings, and for one that is attached to none.
         attachment: How they are attached: `edges`, `how` and `seed`, as `predict_attached` takes them.
         folder: Where it was read from.
     """
@@ -121,7 +121,8 @@ class Bundle:
         """Bytes of the files that an answer needs; None if it was not read from a folder."""
         if self.folder is None:
             return None
-        files = (self.folder / name for name in (CONFIG, WEIGHTS, PIPELINE, STANDARDIZER, REFERENCES))
+        names = (CONFIG, WEIGHTS, PIPELINE, STANDARDIZER, *([REFERENCES] if self.references else []))
+        files = (self.folder / name for name in names)
         return sum(path.stat().st_size for path in files if path.is_file())
 
     @property
@@ -174,7 +175,8 @@ def save_bundle(
             `intended_use`, `limits`, `language`, `tags`, `weights`.
         references: Graphs that new recordings are attached to, for a network whose nodes are recordings: see
             `Bundle`, and `graphophone.models.attached.draw_references`.
-        attachment: How they are attached: `edges` (4), `how` ("random") and `seed` (0).
+        attachment: How they are attached: `edges` (4), `how` ("random") and `seed` (0). With `how` "none" an answer
+            needs no reference, and none is written: the folder then holds nothing of single training recordings.
 
     Returns:
         The folder.
@@ -185,6 +187,9 @@ def save_bundle(
     """
     folder = Path(folder)
     labels = tuple(str(label) for label in labels)
+    attachment = _attachment(attachment or {}, folder) if references or attachment else {}
+    if attachment.get("how") == "none":
+        references = ()
     bundle = Bundle(
         model=model,
         pipeline=pipeline,
@@ -196,7 +201,7 @@ def save_bundle(
         protocol=to_jsonable({"name": protocol} if isinstance(protocol, str) else protocol or {}),
         metrics=to_jsonable(metrics or {}),
         references=tuple(references),
-        attachment=_attachment(attachment or {}, folder) if references else {},
+        attachment=attachment,
         folder=folder,
     )
     _check_fit(bundle)
@@ -208,7 +213,7 @@ def save_bundle(
         temporary.chmod(0o755)  # mkdtemp makes it private; a model folder is read like any other
         model.save_pretrained(temporary)
         description = {
-            "format": FORMAT if references else 2,
+            "format": FORMAT if attachment else 2,
             "model": model.model_name,
             "features": pipeline.to_dict(),
             "graph": graph.config,
@@ -219,8 +224,9 @@ def save_bundle(
             "metrics": bundle.metrics,
             "card": None if isinstance(card, str) else to_jsonable(card or {}),  # None: a text of its own
         }
+        if attachment:
+            description["attachment"] = dict(attachment)
         if references:
-            description["attachment"] = dict(bundle.attachment)
             (temporary / REFERENCES).write_bytes(save(*reference_graphs.pack(references)))
         (temporary / PIPELINE).write_text(_json_text(description), "utf-8")
         (temporary / STANDARDIZER).write_bytes(save(dict(standardizer.state_dict())))
@@ -456,6 +462,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def _read_references(folder: Path, description: Mapping[str, Any]) -> tuple[tuple[Data, ...], dict[str, Any]]:
     """The reference graphs of a folder, and how recordings are attached to them."""
     path = folder / REFERENCES
+    attachment = _attachment(description["attachment"] or {}, folder)
+    if not path.is_file() and attachment["how"] == "none":
+        return (), attachment
     if not path.is_file():
         raise ModelFolderError(f"{path}: missing; copy the whole model folder again")
     try:
@@ -467,7 +476,7 @@ def _read_references(folder: Path, description: Mapping[str, Any]) -> tuple[tupl
         references = reference_graphs.unpack(tensors, texts)
     except GraphError as error:
         raise ModelFolderError(f"{path}: no reference graphs ({error}); save the model again") from error
-    return references, _attachment(description["attachment"] or {}, folder)
+    return references, attachment
 
 
 def _attachment(attachment: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -481,12 +490,12 @@ def _attachment(attachment: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _check_references(bundle: Bundle, where: Path) -> None:
     """A network of nodes, and no other, has reference graphs and features of one vector per recording."""
     if not bundle.reads_nodes:
-        if bundle.references:
+        if bundle.references or bundle.attachment:
             raise ModelFolderError(
                 f"{where / REFERENCES}: the network {bundle.model_name!r} is attached to no graph; leave references out"
             )
         return
-    if not bundle.references:
+    if not bundle.references and bundle.attachment.get("how") != "none":
         raise ModelFolderError(
             f"{where / REFERENCES}: the network {bundle.model_name!r} answers for recordings beside known ones, but "
             "there are none; save the model with references (draw_references gives them)"

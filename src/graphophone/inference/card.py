@@ -244,10 +244,12 @@ def _attached(bundle: Bundle) -> str:
 
 def _held(bundle: Bundle) -> str:
     """What a model folder holds of the recordings it was trained on, and how large it is."""
-    if not bundle.references:
+    if not bundle.reads_nodes:
         return ""
-    recordings, true = distinct(bundle.references)
     size = "" if bundle.size is None else f" All that an answer needs takes {bundle.size / 1e6:.2f} MB."
+    if not bundle.references:
+        return f"This folder holds nothing of single training recordings, neither sound nor features.{size}"
+    recordings, true = distinct(bundle.references)
     return (
         f"This folder holds the features (not the sound) of {recordings} training recordings, {true} of them with a "
         f"true label. Whoever may not pass these on may not pass on the folder.{size}"

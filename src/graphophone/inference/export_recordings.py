@@ -36,7 +36,7 @@ def obstacle(bundle: Bundle) -> str | None:
             "the edges of its clips are drawn by lot from a hash, which ONNX cannot compute; save the model with "
             "attachment how='nearest' or 'none'"
         )
-    largest = max(len(graph.x) for graph in bundle.references)
+    largest = max((len(graph.x) for graph in bundle.references), default=0)
     if largest > LARGEST:
         return f"a reference graph has {largest} nodes, more than {LARGEST}; draw smaller ones"
     return None
@@ -111,9 +111,7 @@ class FromVectors(nn.Module):
         network = cast(SubgraphSSL, copy.deepcopy(bundle.model).cpu().eval())
         self.layers, self.classifier = network.layers, network.classifier
         edges, drop = bundle.attachment["edges"], network.negative == "drop"
-        graphs = bundle.references
-        if bundle.attachment["how"] == "none":
-            edges, graphs = 0, graphs[:1]
+        graphs = () if bundle.attachment["how"] == "none" else bundle.references
         self.references = nn.ModuleList(DenseReference(graph, edges, drop=drop) for graph in graphs)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,8 +119,9 @@ class FromVectors(nn.Module):
         x = (features - self.mean) / self.std
         x = torch.maximum(torch.minimum(x, self.bound), -self.bound)
         total = []
-        for reference in self.references:
-            h, operator = reference(x)
+        # A clip that is attached to nothing is a graph of its own, with a loop.
+        alone = [(x[:, None], torch.ones_like(x[:, :1, None]))] if not len(self.references) else []
+        for h, operator in alone or [reference(x) for reference in self.references]:
             for layer in self.layers:
                 h = _convolve(layer, h, operator).relu()
             total.append(_convolve(self.classifier, h, operator)[:, -1].softmax(dim=1))

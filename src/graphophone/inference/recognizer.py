@@ -114,7 +114,7 @@ class Recognizer:
         self.device = usable_device(device)
         self.model = bundle.model.to(self.device).eval()
         self.references = on_device(bundle.references, self.device)
-        self.gives_spread = len(self.references) > 1 and bundle.attachment["how"] != "none"
+        self.gives_spread = len(self.references) > 1 and bundle.attachment["how"] != "none"  # old folders have some
         self.threshold = threshold
         self.gives_tags = bundle.kind == "tagging" or top is not None or tag_threshold is not None
         self.top = TOP if top is None and tag_threshold is None else top

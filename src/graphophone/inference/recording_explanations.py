@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from graphophone import audio
-from graphophone.graphs.attachment import attach
+from graphophone.graphs.attachment import attach, no_reference
 from graphophone.inference.explanations import Explanation, column_groups, integrate, log_odds
 from graphophone.inference.recognizer import Recognizer
 from graphophone.inference.references import pack
@@ -112,11 +112,12 @@ def attach_to_all(references: Sequence[Data], x: Tensor, attachment: Mapping[str
     """One clip on a copy of each reference graph, with the edges that an answer has.
 
     Args:
-        references: One graph per draw.
+        references: One graph per draw; none where a clip is attached to none.
         x: Standardised features of the clip `[1, dims]`.
         attachment: `edges`, `how` and `seed`.
     """
     ids = content_ids(x)
+    references = references or [no_reference(x)]
     graphs = [attach(graph, x, ids, **attachment, draw=draw) for draw, graph in enumerate(references)]
     sizes = torch.tensor([len(graph.x) for graph in graphs], device=graphs[0].x.device)
     first = sizes.cumsum(0) - sizes
@@ -221,7 +222,7 @@ def explain_recording(
     answer = recognizer.answer(vector)
     chosen = int(answer.probabilities.argmax()) if target is None else bundle.labels.index(target)
     x = recognizer.standardized(vector)
-    graph = attach_to_all(recognizer.references, x, bundle.attachment)
+    graph = attach_to_all(recognizer.references, x.to(recognizer.device), bundle.attachment)
     scores, evidence, baseline = recording_contributions(recognizer.model, graph, chosen, steps=steps)
     edge_scores, full, alone = attachment_contributions(recognizer.model, graph, chosen, steps=steps)
     feature_scores = scores.cpu().numpy().astype(np.float64)
@@ -258,6 +259,9 @@ def explain_recording(
 @torch.no_grad()
 def _table(recognizer: Recognizer, graph: Attached, scores: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """The known recordings by the strength of their edges, and for each attachment its row there `[attachments]`."""
+    if not len(graph.node):
+        columns = {"recording": object, "label": object, "label_is": object, "draws": np.int64, "score": np.float64}
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()}), np.zeros(0, np.int64)
     model, references, labels = recognizer.model, recognizer.references, recognizer.labels
     tensors, _ = pack(references)
     number = tensors["node"].numpy()

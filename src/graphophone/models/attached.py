@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from graphophone.graphs.attachment import Attachment, attach, choose, draw_reference
+from graphophone.graphs.attachment import Attachment, attach, choose, draw_reference, no_reference
 from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.models.attached_convolution import ROWS, AttachedConvolution
 from graphophone.models.base import ModelError
@@ -142,7 +142,7 @@ def predict_attached(
 
     Args:
         model: The network; used in evaluation mode and given back in the mode it had.
-        references: One graph per draw; see `draw_references`.
+        references: One graph per draw; see `draw_references`. None is needed where ``how`` is ``"none"``.
         x: Features of the recordings, standardised as the references are ``[clips, dims]``.
         ids: Their names ``[clips]``.
         edges: T, edges of each.
@@ -151,12 +151,12 @@ def predict_attached(
         states: Node states from ``(x, edge_index, edge_weight)``, such as ``model.embed``; None: not asked for.
 
     Raises:
-        ModelError: If there is no reference graph.
+        ModelError: If there is no reference graph and recordings are to be attached.
     """
+    if how == "none":  # nothing reaches the recordings, so nothing of the graphs has to be computed
+        references = [no_reference(x.to(next((weight for weight in model.parameters()), x)))]
     if not references:
         raise ModelError("there is no reference graph to attach recordings to; draw at least one")
-    if how == "none":  # nothing reaches the recordings, so nothing of the graphs has to be computed
-        references = [_without_nodes(references[0])]
     quick = how != "none" and AttachedConvolution.fits(model) and states in (None, getattr(model, "embed", None))
     step = max(1, (ROWS if quick else NODES) // (max(len(reference.x) for reference in references) + 1))
     total = squares = held = None
@@ -191,11 +191,6 @@ def predict_attached(
     if draws == 1:
         spread = torch.zeros_like(mean)
     return AttachedPrediction(mean.float(), spread.float(), None if held is None else (held / draws).float())
-
-
-def _without_nodes(graph: Data) -> Data:
-    """An empty graph of the same kinds of tensors."""
-    return Data(x=graph.x[:0], edge_index=graph.edge_index[:, :0], edge_weight=graph.edge_weight[:0])
 
 
 class _evaluation:  # noqa: N801 - a context manager, read as a word

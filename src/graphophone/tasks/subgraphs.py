@@ -66,7 +66,7 @@ class SubgraphClassification(NodeTask):
         edges: T, edges of each new recording.
         draws: R, reference graphs that answers are averaged over (1 as published).
         attachment: Whether a new recording is attached to ``"random"`` nodes, as published, to the ``"nearest"``, or
-            to ``"none"``: the graph then serves training alone.
+            to ``"none"``: the graph then serves training alone, and no recording of it is given away with the network.
         reference_size: Nodes of a reference graph; None: as a subgraph of the training has.
         true_share: Share of the nodes of a reference graph with a true label, as far as there are; None: as they fall.
         validate_every: Epochs from one validation to the next.
@@ -146,7 +146,8 @@ class SubgraphClassification(NodeTask):
         self.true_share = true_share
         self.references: tuple[Data, ...] = ()
         self._ids: list[str] = []
-        self._pseudo: PseudoLabels | None = None  # of the weights that the references are of
+        self._pseudo: PseudoLabels | None = None  # as the references, of the weights as they are
+        self._sample: Data | None = None  # what is measured where nothing is attached
 
     def use(self, nodes: Nodes) -> None:
         """Make the sampler of the pool: training items with and without label, and no others.
@@ -198,23 +199,40 @@ class SubgraphClassification(NodeTask):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Other weights take the pool for something else: references are drawn anew."""
-        self.references = ()
+        self._forget()
         return super().load_state_dict(*args, **kwargs)
 
     def refer(self) -> tuple[Data, ...]:
-        """Pseudo-label the pool with the weights as they are and draw reference graphs."""
-        self._pseudo = pseudo_label(self.model, self.sampler, epoch=UNSEEN)
-        drawn = draw_references(
+        """Reference graphs, of the pool as the weights that the task has see it; none where nothing is attached."""
+        if self.attachment == "none":
+            return ()
+        self._forget()
+        return self._drawn(self.draws)
+
+    def _drawn(self, draws: int) -> tuple[Data, ...]:
+        """Graphs of the pool with pseudo-labels."""
+        graphs = draw_references(
             self.sampler,
-            self._pseudo.labels,
-            draws=self.draws,
+            self._taken_for().labels,
+            draws=draws,
             size=self.reference_size,
             true_share=self.true_share,
             seed=self.seed,
         )
-        return _on(self.device, drawn)
+        return _on(self.device, graphs)
+
+    def _taken_for(self) -> PseudoLabels:
+        """What the weights as they are take the pool for; computed once."""
+        if self._pseudo is None:
+            self._pseudo = pseudo_label(self.model, self.sampler, epoch=UNSEEN)
+        return self._pseudo
+
+    def _forget(self) -> None:
+        """Drop what follows from the weights."""
+        self.references, self._pseudo, self._sample = (), None, None
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
+        self._forget()
         self.references = self.refer()
 
     def on_predict_epoch_start(self) -> None:  # noqa: D102
@@ -222,7 +240,7 @@ class SubgraphClassification(NodeTask):
 
     def on_fit_end(self) -> None:
         """The references of the last validation are not those of the weights that are kept."""
-        self.references = ()
+        self._forget()
 
     def validation_step(self, batch: Recordings, batch_idx: int) -> None:  # noqa: D102
         found = predict_attached(self.model, self.references, batch["x"], batch["ids"], **self._how)
@@ -234,7 +252,7 @@ class SubgraphClassification(NodeTask):
         Returns:
             ``row`` ``[clips]``, ``probabilities`` ``[clips, classes]``, ``states`` before the heads ``[clips, dims]``,
             and ``mad``, the mean average distance of the states of the graphs of these recordings in the first draw (of
-            the reference graph itself, where nothing is attached to it) ``[clips]``. With several draws that differ,
+            one graph drawn from the pool, where nothing is attached) ``[clips]``. With several draws that differ,
             ``spread``: the standard deviation of the probability of the likeliest class over them ``[clips]``.
         """
         x, ids = batch["x"], batch["ids"]
@@ -246,7 +264,7 @@ class SubgraphClassification(NodeTask):
             "states": found.states,
             "mad": torch.full((len(x),), self._distance(x, ids)),
         }
-        if len(self.references) > 1 and self.attachment != "none":
+        if len(self.references) > 1:
             likeliest = found.probabilities.argmax(dim=1, keepdim=True)
             answers["spread"] = found.spread.gather(1, likeliest)[:, 0]
         return answers
@@ -258,9 +276,11 @@ class SubgraphClassification(NodeTask):
             x: Their features ``[clips, dims]``.
             ids: Their names ``[clips]``.
         """
-        reference = self.references[0]
         if self.attachment == "none":
-            return mean_average_distance(self.model.embed(reference.x, reference.edge_index, reference.edge_weight))
+            self._sample = self._sample or self._drawn(1)[0]
+            (graph,) = _on(self.device, [self._sample])
+            return mean_average_distance(self.model.embed(graph.x, graph.edge_index, graph.edge_weight))
+        reference = self.references[0]
         step = max(1, NODES // (len(reference.x) + 1))
         total = 0.0
         for begin in range(0, len(x), step):
@@ -275,15 +295,13 @@ class SubgraphClassification(NodeTask):
 
         Of the weights as they are; what the reference graphs take these recordings for.
         """
-        if not self.references or self._pseudo is None:
-            self.references = self.refer()
-        assert self._pseudo is not None  # noqa: S101 - references have been drawn
-        rows = torch.nonzero(self._pseudo.labels >= 0)[:, 0].cpu()
+        pseudo = self._taken_for()
+        rows = torch.nonzero(pseudo.labels >= 0)[:, 0].cpu()
         return pd.DataFrame(
             {
                 "id": [self._ids[row] for row in rows.tolist()],
-                "predicted": self._pseudo.labels.cpu()[rows].numpy(),
-                "confidence": self._pseudo.confidence.cpu()[rows].numpy(),
+                "predicted": pseudo.labels.cpu()[rows].numpy(),
+                "confidence": pseudo.confidence.cpu()[rows].numpy(),
             }
         )
 
@@ -293,7 +311,7 @@ class SubgraphClassification(NodeTask):
         return {"edges": self.edges, "how": self.attachment, "seed": self.seed}
 
     def companions(self) -> dict[str, Any]:
-        """The reference graphs, with the names of their recordings, and how new ones are attached."""
+        """The reference graphs, if any, with the names of their recordings, and how new ones are attached."""
         references = _on("cpu", self.references or self.refer())
         for graph in references:
             graph.id = [self._ids[row] for row in graph.node.tolist()]
