@@ -20,6 +20,8 @@ def test_every_name_has_an_adapter_that_says_what_it_reads() -> None:
         "folder",
         "fsd50k",
         "iemocap",
+        "meld",
+        "mosi",
         "msp_improv",
         "planetoid",
         "prosody",

@@ -32,6 +32,8 @@ CORPORA: Registry[Corpus] = Registry(
         "folder": "graphophone.corpora.folder:load",
         "fsd50k": "graphophone.corpora.fsd50k:load",
         "iemocap": "graphophone.corpora.iemocap:load",
+        "meld": "graphophone.corpora.meld:load",
+        "mosi": "graphophone.corpora.mosi:load",
         "msp_improv": "graphophone.corpora.msp_improv:load",
         "planetoid": "graphophone.corpora.planetoid:load",
         "prosody": "graphophone.corpora.prosody:load",

@@ -1054,9 +1054,10 @@ class Official(Protocol):
                 "The corpus' own split into training and test parts; a published validation part trains too. "
                 f"{_NOTHING_SELECTED}"
             )
+        whole = "" if self.validation_by is None else f" (by whole values of {self.validation_by})"
         return (
             "The corpus' own split into training, validation and test parts; where it has no validation "
-            f"part, {self.validation:.0%} of the training part is held out to choose the model."
+            f"part, {self.validation:.0%} of the training part{whole} is held out to choose the model."
         )
 
     def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
