@@ -95,7 +95,7 @@ def test_refusals(planetoid: Path, tones: Path) -> None:
     papers, sounds = corpora.load("planetoid", planetoid), corpora.load("folder", tones)
     for dims in (0, 5):
         pipeline = FeaturePipeline(create_extractor("given", dims=dims))
-        with pytest.raises(FeatureError, match=f"features.dims is {dims}.*set it to 24"):
+        with pytest.raises(FeatureError, match=f"is {dims}, .*set dims to 24"):
             pipeline.extract(papers, cache=None, progress=False)
         with pytest.raises(FeatureError, match="without ready vectors"):
             pipeline.extract(sounds, cache=None, progress=False)
@@ -155,6 +155,7 @@ def test_a_run_from_the_recipe(planetoid: Path, tmp_path: Path) -> None:
     run = train(load_recipe("ssl-cora", overrides), output=tmp_path, progress=False)
     assert run.metrics["wa"]["mean"] > 0.6
     assert run.metrics["controls"]["logistic_regression"]["wa"]["mean"] < run.metrics["wa"]["mean"]
+    assert run.metrics["controls"]["label_propagation"]["wa"]["n"] == len({j["seed"] for j in run.metrics["jobs"]}) if "jobs" in run.metrics else True
     assert json.loads((run.folder / "run.json").read_text())["protocol"]["description"].count("Transductive") == 1
     predictions = pd.read_csv(run.folder / "predictions.csv")
     assert len(predictions) == 30
@@ -167,7 +168,7 @@ def test_a_run_from_the_recipe(planetoid: Path, tmp_path: Path) -> None:
 
 
 def test_recipes_that_do_not_fit(planetoid: Path, tmp_path: Path) -> None:
-    with pytest.raises(FeatureError, match="set it to 24"):
+    with pytest.raises(FeatureError, match="set dims to 24"):
         train(load_recipe("ssl-cora", [f"--corpus.root={planetoid}"]), output=tmp_path, progress=False)
     sound = ["--features.name=logmel128", "--standardize.clip=10"]
     with pytest.raises(RunError, match="no audio file"):

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -138,6 +138,36 @@ class Extractor(ABC):
             }
         )
 
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Features of texts, for an extractor that reads text.
+
+        Returns:
+            Of each, by :attr:`level`, `[dims]` or `[tokens, dims]` float32.
+
+        Raises:
+            FeatureError: If the extractor reads something else.
+        """
+        raise FeatureError(f"{self.name}: reads {self.reads}, not text; choose an extractor of texts, such as minilm")
+
+    def item(self, signal: np.ndarray | None, rate: int, text: str | None = None) -> np.ndarray:
+        """Features of one item, of whatever the extractor reads of it.
+
+        Args:
+            signal: `[samples]`, or None where there is no recording.
+            rate: Its sampling rate in hertz.
+            text: What is said, or None where that is not known.
+
+        Raises:
+            FeatureError: If the item lacks what the extractor reads; or as :meth:`__call__`.
+        """
+        if self.reads == "text":
+            if not (text and text.strip()):
+                raise FeatureError(f"{self.name}: reads text, and there is none; give what is said")
+            return self.encode([text])[0]
+        if signal is None:
+            raise FeatureError(f"{self.name}: reads recordings, and there is none; give an audio file")
+        return self(signal, rate)
+
     def __call__(self, signal: np.ndarray, rate: int) -> np.ndarray:
         """Extract features.
 
@@ -200,7 +230,10 @@ EXTRACTORS: Registry[Extractor] = Registry(
         "functionals165": "graphophone.features.functionals165:Functionals165",
         "given": "graphophone.features.given:Given",
         "logmel128": "graphophone.features.logmel128:Logmel128",
+        "minilm": "graphophone.features.minilm:Minilm",
+        "modalities": "graphophone.features.modalities:Modalities",
         "panns_logmel": "graphophone.features.panns:PannsLogmel",
+        "text_encoder": "graphophone.features.text_encoder:TextEncoder",
         "vggish": "graphophone.features.vggish:Vggish",
     },
 )

@@ -23,7 +23,15 @@ import numpy as np
 
 from graphophone.errors import GraphophoneError, MissingDependencyError
 from graphophone.features.base import Extractor, FeatureError
-from graphophone.features.cache import CacheError, Entry, FeatureCache, FileStamp, content_hash, file_stamp
+from graphophone.features.cache import (
+    CacheError,
+    Entry,
+    FeatureCache,
+    FileStamp,
+    content_hash,
+    file_stamp,
+    map_array,
+)
 
 #: Size and time of modification of a file, and the hash of its content.
 Digest = tuple[FileStamp, str]
@@ -83,6 +91,14 @@ class Outcome:
     cached: bool = False
     digest: tuple[str, Digest] | None = None
     damage: str = ""
+
+    def features(self) -> np.ndarray:
+        """The extractor's output, wherever it lies."""
+        if self.entry is not None:
+            return map_array(self.entry.path, self.entry.offset, self.entry.shape)
+        if self.array is None:
+            raise ValueError("an outcome without an error has features")
+        return self.array
 
 
 @dataclass

@@ -18,6 +18,8 @@ class Given(Extractor):
 
     Args:
         dims: Numbers in each vector; with 0 the refusal names how many there are.
+        part: Which of the vectors, where the corpus has several of each item, such as ``"audio"``; empty: all of them
+            side by side.
 
     Raises:
         FeatureError: If it is below 0.
@@ -26,10 +28,11 @@ class Given(Extractor):
     name = "given"
     reads: ClassVar[Reads] = "corpus"
 
-    def __init__(self, *, dims: int = 0) -> None:
+    def __init__(self, *, dims: int = 0, part: str = "") -> None:
         if dims < 0:
             raise FeatureError(f"given: dims must be at least 0, not {dims}")
         self._dims = dims
+        self.part = part
 
     @property
     def level(self) -> Level:
@@ -53,8 +56,8 @@ class Given(Extractor):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Number of columns."""
-        return {"dims": self._dims}
+        """Number of columns, and which vectors."""
+        return {"dims": self._dims, "part": self.part}
 
     def vectors(self, corpus: Corpus) -> np.ndarray:
         """The vectors of the items of a corpus `[items, dims]` float32.
@@ -67,13 +70,20 @@ class Given(Extractor):
                 f"features.name is given, but corpus {corpus.name!r} comes without ready vectors; choose an extractor "
                 "that reads its recordings"
             )
-        wide = corpus.given.vectors.shape[1]
-        if wide != self._dims:
+        if self.part and self.part not in corpus.given.parts:
             raise FeatureError(
-                f"features.dims is {self._dims}, but corpus {corpus.name!r} comes with vectors of {wide} numbers; set "
-                f"it to {wide}"
+                f"corpus {corpus.name!r} comes without vectors of {self.part!r}; it has "
+                f"{', '.join(corpus.given.parts) or 'none by name'}"
             )
-        return corpus.given.vectors[corpus.table["node"].to_numpy()].astype(np.float32, copy=False)
+        vectors = corpus.given.part(self.part) if self.part else corpus.given.vectors
+        wide = vectors.shape[1]
+        if wide != self._dims:
+            what = f" of {self.part}" if self.part else ""
+            raise FeatureError(
+                f"features: dims of the given vectors{what} is {self._dims}, but those of corpus {corpus.name!r} have "
+                f"{wide} numbers; set dims to {wide}"
+            )
+        return vectors[corpus.table["node"].to_numpy()].astype(np.float32, copy=False)
 
     def outcomes(
         self, corpus: Corpus, cache: FeatureCache | None, workers: int | None, max_duration: float | None

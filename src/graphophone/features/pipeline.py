@@ -176,13 +176,20 @@ class FeaturePipeline:
         """Sampling rate in hertz that the features are computed at."""
         return self.extractor.rate
 
-    def __call__(self, signal: np.ndarray, rate: int, metadata: Mapping[str, float] | None = None) -> np.ndarray:
-        """Features of one signal.
+    def __call__(
+        self,
+        signal: np.ndarray | None,
+        rate: int,
+        metadata: Mapping[str, float] | None = None,
+        text: str | None = None,
+    ) -> np.ndarray:
+        """Features of one signal, or of one utterance with what is said in it.
 
         Args:
-            signal: `[samples]` float in [-1, 1].
+            signal: `[samples]` float in [-1, 1]; None where there is no recording.
             rate: Its sampling rate in hertz.
             metadata: Values of the metadata columns; absent, None and NaN are 0.
+            text: What is said, for extractors that read it.
 
         Returns:
             `[frames, dims]` float32.
@@ -192,7 +199,7 @@ class FeaturePipeline:
         """
         values = metadata or {}
         row = np.array([_number(values.get(name)) for name in self.metadata], dtype=np.float32)
-        return self.finish(self.extractor(signal, rate), row)
+        return self.finish(self.extractor.item(signal, rate, text), row)
 
     def finish(
         self,
@@ -351,7 +358,7 @@ class FeaturePipeline:
         damaged = 0
         with (
             _Progress(self.extractor.name, len(ids), shown=progress) as bar,
-            contextlib.closing(self._outcomes(corpus, cache, workers, max_duration)) as stream,
+            contextlib.closing(self.outcomes(corpus, cache, workers, max_duration)) as stream,
         ):
             for outcome in stream:
                 outcomes[outcome.index] = outcome
@@ -389,7 +396,7 @@ class FeaturePipeline:
             ),
         )
 
-    def _outcomes(
+    def outcomes(
         self, corpus: Corpus, cache: FeatureCache | None, workers: int | None, max_duration: float | None
     ) -> Generator[extraction.Outcome, None, None]:
         """One outcome per item of the corpus: first what the cache has, then the rest as it gets ready."""

@@ -23,6 +23,8 @@ class Standardizer:
     Make one with :meth:`fit`, from published constants with :meth:`constant`, or from what :meth:`state_dict` or
     :meth:`save` kept.
 
+    What an item lacks (NaN, see :class:`~graphophone.features.modalities.Modalities`) it still lacks afterwards.
+
     Args:
         mean: `[dims]`, mean of each column.
         std: `[dims]`, its standard deviation (over the population, `ddof = 0`), floored.
@@ -83,6 +85,7 @@ class Standardizer:
         floor: float = 1e-6,
         clip: float = 10.0,
         pooled: bool = False,
+        missing: bool = False,
     ) -> Standardizer:
         """Learn mean and deviation over all rows of all arrays, in one pass and with one array in memory.
 
@@ -97,6 +100,8 @@ class Standardizer:
             clip: Bound of the standardised values.
             pooled: One mean and one deviation over all columns but those of ``skip``, as spectrograms are
                 standardised, in place of one per column.
+            missing: NaN is what an item lacks: a column is learned from the rows that have it, and one that no row has
+                passes unchanged.
 
         Raises:
             FeatureError: If there are no rows, the dimensions differ, or a value is not a finite number.
@@ -104,7 +109,7 @@ class Standardizer:
         if not floor > 0:
             raise FeatureError(f"standardiser: floor must be above 0, got {floor}")
         count = 0
-        mean = squares = np.zeros(0)
+        rows = mean = squares = np.zeros(0)
         for number, array in enumerate(arrays):
             block = np.asarray(array, dtype=np.float64)
             if block.ndim != 2 or (count and block.shape[1] != len(mean)):
@@ -114,28 +119,36 @@ class Standardizer:
                 )
             if len(block) == 0:
                 continue
-            block_mean = block.mean(axis=0)
+            there = ~np.isnan(block) if missing else np.ones(1, dtype=bool)
+            block_rows = there.sum(axis=0).astype(float) if missing else np.full(block.shape[1], float(len(block)))
+            block_mean = np.where(there, block, 0.0).sum(axis=0) / np.maximum(block_rows, 1)
             if not np.isfinite(block_mean).all():
                 raise FeatureError(f"standardiser: array {number} holds NaN or infinite values; leave the item out")
-            block_squares = np.square(block - block_mean).sum(axis=0)
+            block_squares = np.square(np.where(there, block - block_mean, 0.0)).sum(axis=0)
             if count == 0:
-                count, mean, squares = len(block), block_mean, block_squares
+                count, rows, mean, squares = len(block), block_rows, block_mean, block_squares
                 continue
-            total = count + len(block)
+            count += len(block)
+            total = rows + block_rows
+            share = block_rows / np.maximum(total, 1)
             shift = block_mean - mean
-            mean = mean + shift * (len(block) / total)
-            squares = squares + block_squares + np.square(shift) * (count * len(block) / total)
-            count = total
+            mean = mean + shift * share
+            squares = squares + block_squares + np.square(shift) * rows * share
+            rows = total
         if count == 0:
             raise FeatureError("standardiser: no frames to learn from; the training part is empty")
-        variance = squares / count
+        variance = squares / np.maximum(rows, 1)
+        variance[rows == 0] = 1.0
         if pooled:
             kept = np.setdiff1d(np.arange(len(mean)), _columns(skip, len(mean)))
             if len(kept) == 0:
                 raise FeatureError("standardiser: skip names every column, so there is nothing to pool")
-            # All columns have equally many rows: the variance within them plus that between their means.
-            variance = np.full(len(mean), variance[kept].mean() + mean[kept].var())
-            mean = np.full(len(mean), mean[kept].mean())
+            # The variance within the columns plus that between their means, by their numbers of rows.
+            weight = rows[kept] / max(rows[kept].sum(), 1.0)
+            pooled_mean = float((weight * mean[kept]).sum())
+            between = (weight * np.square(mean[kept] - pooled_mean)).sum()
+            variance = np.full(len(mean), (weight * variance[kept]).sum() + between)
+            mean = np.full(len(mean), pooled_mean)
         return cls(mean, np.maximum(np.sqrt(variance), floor), skip=skip, clip=clip)
 
     @property
