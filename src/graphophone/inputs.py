@@ -290,13 +290,19 @@ class NodeInput(Input):
         """Training items and those without label."""
         return np.sort(np.concatenate([split.train, split.unlabelled]))
 
+    @cached_property
+    def given_edges(self) -> np.ndarray | None:
+        """Edges between items that the corpus itself has, ``[2, edges]``."""
+        corpus = self.prepared.corpus
+        return None if corpus.given is None else corpus.given.edges_among(corpus.table["node"].to_numpy())
+
     def nodes(self, split: Split, standardizer: Standardizer) -> Nodes:
         """The items as a training of a split may see them."""
         corpus = self.prepared.corpus
         y = np.full(len(corpus), -1, dtype=np.int64)
         known = np.concatenate([split.train, split.validation])
         y[known] = corpus.targets[known]
-        edges = None if corpus.given is None else corpus.given.edges_among(corpus.table["node"].to_numpy())
+        edges = self.given_edges
         train, unlabelled, validation = (
             torch.from_numpy(rows) for rows in (split.train, split.unlabelled, split.validation)
         )
@@ -338,7 +344,8 @@ class NodeInput(Input):
 
         corpus = self.prepared.corpus
         x, y = standardizer(self.vectors), corpus.targets
-        found: dict[str, Any] = {"controls": control_results(x, y, split, corpus.classes)}
+        edges = self.given_edges if self.graph.name == "given" else None
+        found: dict[str, Any] = {"controls": control_results(x, y, split, corpus.classes, edges)}
         if "mad" in answers:
             found["mad"] = float(answers["mad"].mean())
         if "states" in answers:

@@ -6,7 +6,7 @@ from sklearn.metrics import accuracy_score, recall_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from graphophone.evaluation import controls
-from graphophone.evaluation.controls import NEIGHBOURS, PENALTIES, control_results, pooled_controls
+from graphophone.evaluation.controls import NEIGHBOURS, PENALTIES, ROUNDS, SHARES, control_results, pooled_controls
 from graphophone.evaluation.protocols import Split
 
 CLASSES = ("a", "b", "c")
@@ -98,3 +98,40 @@ def test_controls_that_some_training_lacks_are_not_pooled() -> None:
     one = {"seed": 0, "controls": {"knn": {"confusion": [[1, 0], [0, 1]]}}}
     assert pooled_controls([one, {"seed": 1, "controls": {}}]) == {}
     assert pooled_controls([{"seed": 0}]) == pooled_controls([]) == {}
+
+
+def test_given_edges_have_label_propagation_and_its_share_is_chosen_on_validation_items() -> None:
+    """Rings of one class each, features of nothing: only the edges tell the class."""
+    x = np.random.default_rng(0).standard_normal((180, 3)).astype(np.float32)
+    y = np.arange(180) % 3
+    rows = np.arange(180)
+    edges = np.concatenate([np.stack([rows, (rows + 3) % 180]), np.stack([(rows + 3) % 180, rows])], axis=1)
+    parts = split()
+    found = control_results(x, y, parts, CLASSES, edges)
+    assert found["label_propagation"]["ua"] == 1.0
+    assert found["label_propagation"]["ua"] > max(found[name]["ua"] for name in found if name != "label_propagation")
+    # By hand: shares of the normalised neighbours, a round at a time.
+    share = found["label_propagation"]["chosen"]["share"]
+    assert share in SHARES
+    matrix = np.zeros((180, 180))
+    matrix[edges[1], edges[0]] = 0.5  # every item has two neighbours
+    labels = np.zeros((180, 3))
+    labels[parts.train, y[parts.train]] = 1
+    scores = labels
+    for _ in range(ROUNDS):
+        scores = share * matrix @ scores + (1 - share) * labels
+    truth = _confusion_of(y[parts.test], scores[parts.test].argmax(axis=1))
+    assert found["label_propagation"]["confusion"] == truth.tolist()
+    assert "label_propagation" not in control_results(x, y, parts, CLASSES)
+
+
+def test_items_that_no_label_reaches_are_no_obstacle() -> None:
+    x, y = groups(1.0)
+    found = control_results(x, y, split(), CLASSES, np.zeros((2, 0), dtype=np.int64))
+    assert found["label_propagation"]["ua"] == pytest.approx(1 / 3)
+
+
+def _confusion_of(truth: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    counts = np.zeros((3, 3), dtype=int)
+    np.add.at(counts, (truth, answers), 1)
+    return counts

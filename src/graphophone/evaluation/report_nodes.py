@@ -33,6 +33,7 @@ MAP_ITEMS = 1500
 _CONTROLS = {
     "knn": "k nearest neighbours",
     "label_spreading": "label spreading",
+    "label_propagation": "label propagation over the edges of the graph",
     "linear_svm": "linear SVM",
     "logistic_regression": "logistic regression",
 }
