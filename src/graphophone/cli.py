@@ -771,7 +771,9 @@ def run_models(options: argparse.Namespace) -> int:
     table = Table("model", "reads a", "parameters", "what it is", box=None)
     for name in list_models():
         made: Any = MODELS.get(name)
-        sizes = {"num_classes": 527} if made.reads == "spectrogram" else vectors
+        sizes: dict[str, Any] = {"num_classes": 527} if made.reads == "spectrogram" else vectors
+        if modalities := getattr(made, "modalities", ()):
+            sizes = {**vectors, "in_channels": dict.fromkeys(modalities, vectors["in_channels"])}
         try:
             with torch.device("meta"):  # of some models, filling the weights would take seconds
                 count = f"{sum(p.numel() for p in create_model(name, **sizes).parameters()):,}"
@@ -780,7 +782,8 @@ def run_models(options: argparse.Namespace) -> int:
         table.add_row(name, made.reads, count, _first_sentence(made))
     out.print(table)
     out.print(
-        "Parameters: of spectrograms with the defaults and 527 classes, of all else with 77 inputs and 4 classes."
+        "Parameters: of spectrograms with the defaults and 527 classes, of all else with 77 inputs (of each modality) "
+        "and 4 classes."
     )
     return OK
 

@@ -17,6 +17,7 @@ MODELS: Registry[PretrainedModel] = Registry(
         "cogcn": "graphophone.models.cogcn:CoGCN",
         "compact_ser": "graphophone.models.compact_ser:CompactSER",
         "ga_gru": "graphophone.models.ga_gru:GAGRU",
+        "hemogat": "graphophone.models.hemogat:HemoGAT",
         "lhgnn": "graphophone.models.lhgnn:LHGNN",
         "lstm_gin": "graphophone.models.lstm_gin:LSTMGIN",
         "subgraph_ssl": "graphophone.models.subgraph_ssl:SubgraphSSL",

@@ -1,0 +1,199 @@
+"""Graph layers one after the other, on nodes that are whole utterances, and their answers for nodes that are new."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.nn import GATConv, GATv2Conv
+from torch_geometric.utils import add_self_loops, remove_self_loops
+
+from graphophone.nn.sparse import SparseMatrix, drop
+
+GNN = Literal["gat", "gcn", "sage", "gatv2"]
+Norm = Literal["batch", "none"]
+LastActivation = Literal["none", "elu"]
+Plan = Tensor | SparseMatrix
+"""Edges as layers of one kind want them; see `GraphStack.plan`."""
+
+
+class GraphStack(nn.Module):
+    """The graph part of HemoGAT (equations 9 and 10): attention, or a convolution in its place.
+
+    Every layer but the last is followed by normalisation and a leaky ReLU (slope 0.01), and every one between first and
+    last by dropout and the sum with what went into it. Heads are concatenated, in the last layer averaged. Every node
+    has an edge to itself, once, whether the edges given have it or not.
+
+    Args:
+        in_channels: Width of the node states.
+        hidden_channels: Width of the result, and of every head.
+        gnn: ``"gat"`` (published), ``"gcn"`` (symmetric normalisation by in-degrees), ``"sage"`` (mean, and a weight of
+            the node's own), ``"gatv2"``. The two in the middle have no heads.
+        num_layers: L, 1 or more.
+        heads: Attention heads of every layer but the last.
+        last_heads: Attention heads of the last layer.
+        norm: ``"batch"`` or ``"none"``.
+        shared_norm: Whether all layers have the same normalisation, statistics included.
+        residual: Whether layers between first and last add what went into them.
+        dropout: Probability of dropping a channel after layers between first and last.
+        last_activation: After the last layer: ``"none"`` or ``"elu"``.
+
+    Shapes:
+        x ``[N, in_channels]``, edges ``[2, E]`` -> ``[N, hidden_channels]``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: int,
+        *,
+        gnn: GNN = "gat",
+        num_layers: int = 3,
+        heads: int = 4,
+        last_heads: int = 4,
+        norm: Norm = "batch",
+        shared_norm: bool = False,
+        residual: bool = True,
+        dropout: float = 0.3,
+        last_activation: LastActivation = "none",
+    ) -> None:
+        super().__init__()
+        self.gnn = gnn
+        self.residual = residual
+        self.dropout = dropout
+        self.last_activation = last_activation
+        wide = hidden_channels * heads if gnn in ("gat", "gatv2") else hidden_channels
+        convs, last = [], num_layers - 1
+        for number in range(num_layers):
+            width = in_channels if number == 0 else wide
+            convs.append(_layer(gnn, width, hidden_channels, last_heads if number == last else heads, number < last))
+        self.convs = nn.ModuleList(convs)
+        kinds = 0 if norm == "none" or not last else 1 if shared_norm else last
+        self.norms = nn.ModuleList(nn.BatchNorm1d(wide) for _ in range(kinds))
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return len(self.convs)
+
+    def plan(self, edge_index: Tensor, num_nodes: int) -> Plan:
+        """What `forward` takes in place of edges that it sees many times.
+
+        Args:
+            edge_index: Sources and targets ``[2, E]``.
+            num_nodes: N.
+        """
+        edge_index, _ = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=num_nodes)
+        source, target = edge_index
+        if self.gnn in ("gat", "gatv2"):
+            return edge_index
+        degree = torch.bincount(target, minlength=num_nodes).to(torch.get_default_dtype())
+        values = 1 / degree[target] if self.gnn == "sage" else (degree[source] * degree[target]).rsqrt()
+        return SparseMatrix.from_entries(target, source, values, (num_nodes, num_nodes))
+
+    def forward(self, x: Tensor, edges: Plan) -> Tensor:
+        """States of all nodes after the last layer; ``edges`` are what `plan` gives."""
+        for number, conv in enumerate(self.convs):
+            x = self._after(number, x, conv(x, edges))
+        return x
+
+    def states(self, x: Tensor, edges: Plan) -> tuple[Tensor, ...]:
+        """What nodes show to their neighbours in every layer, for `answer`.
+
+        Args:
+            x: ``[N, in_channels]``.
+            edges: From `plan`.
+
+        Returns:
+            The input of every layer, ``[N, in_channels]`` and then ``[N, width]``; with ``"gcn"`` divided by the root
+            of the node's degree, as its edges carry it.
+        """
+        scale = None
+        if self.gnn == "gcn":
+            pattern = cast(SparseMatrix, edges).pattern
+            scale = torch.bincount(pattern.row, minlength=pattern.shape[0]).to(x).rsqrt()[:, None]
+        held = []
+        for number, conv in enumerate(self.convs):
+            held.append(x if scale is None else x * scale)
+            if number + 1 < self.num_layers:
+                x = self._after(number, x, conv(x, edges))
+        return tuple(held)
+
+    def answer(self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor) -> Tensor:
+        """States of new nodes, whose neighbours are nodes of a bank and themselves.
+
+        Nothing flows back: nodes of the bank stay as they were, and new nodes do not see each other.
+
+        Args:
+            x: ``[Q, in_channels]``.
+            bank: What `states` gave.
+            bank_edges: Numbers of nodes of the bank, and of new nodes ``[2, E]``.
+
+        Returns:
+            ``[Q, hidden_channels]``.
+        """
+        new = torch.arange(len(x), device=x.device)
+        used, place = bank_edges[0].unique(return_inverse=True)
+        source = torch.cat([place, new + len(used)])
+        target = torch.cat([bank_edges[1], new])
+        edges: Plan = torch.stack([source, target])
+        if self.gnn in ("gcn", "sage"):
+            degree = torch.bincount(target, minlength=len(x)).to(x)
+            # States of the bank are divided by the root of their degrees already.
+            own = torch.where(source >= len(used), degree[target], torch.ones_like(degree[target]))
+            values = 1 / degree[target] if self.gnn == "sage" else (degree[target] * own).rsqrt()
+            edges = SparseMatrix.from_entries(target, source, values, (len(x), len(used) + len(x)))
+        for number, conv in enumerate(self.convs):
+            x = self._after(number, x, conv((torch.cat([bank[number][used], x]), x), edges))
+        return x
+
+    def _after(self, number: int, before: Tensor, x: Tensor) -> Tensor:
+        """What follows layer ``number``, of what went into it and what came out."""
+        if number == self.num_layers - 1:
+            return F.elu(x) if self.last_activation == "elu" else x
+        if self.norms:
+            x = self.norms[min(number, len(self.norms) - 1)](x)
+        x = F.leaky_relu(x, 0.01)
+        if number == 0:
+            return x
+        x = drop(x, self.dropout, self.training)
+        return x + before if self.residual else x
+
+
+def _layer(gnn: GNN, in_channels: int, out_channels: int, heads: int, concat: bool) -> nn.Module:
+    """A layer that takes states, or those of sources and of targets, and edges from `GraphStack.plan`."""
+    if gnn == "gcn":
+        return _GCN(in_channels, out_channels)
+    if gnn == "sage":
+        return _SAGE(in_channels, out_channels)
+    made: Any = GATConv if gnn == "gat" else GATv2Conv
+    return made(in_channels, out_channels, heads=heads, concat=concat, add_self_loops=False)
+
+
+class _GCN(nn.Module):
+    """Graph convolution (Kipf and Welling, 2017); parameters named as those of PyG's `GCNConv`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(in_channels, out_channels, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.xavier_uniform_(self.lin.weight)
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor], edges: SparseMatrix) -> Tensor:
+        return edges @ self.lin(x if isinstance(x, Tensor) else x[0]) + self.bias
+
+
+class _SAGE(nn.Module):
+    """GraphSAGE with means (Hamilton et al., 2017); parameters named as those of PyG's `SAGEConv`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.lin_l = nn.Linear(in_channels, out_channels)
+        self.lin_r = nn.Linear(in_channels, out_channels, bias=False)
+
+    def forward(self, x: Tensor | tuple[Tensor, Tensor], edges: SparseMatrix) -> Tensor:
+        sources, targets = (x, x) if isinstance(x, Tensor) else x
+        return edges @ F.linear(sources, self.lin_l.weight) + self.lin_l.bias + self.lin_r(targets)
