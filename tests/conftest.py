@@ -117,3 +117,47 @@ def planetoid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ind.cora.graph").write_bytes(pickle.dumps(held, protocol=2))
     (folder / "ind.cora.test.index").write_text("".join(f"{node}\n" for node in order))
     return root
+
+
+SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+WORDS = [*"abcdefghijklm", "yeah", "what", "is", "this", "good", "day", "to", "be", "happy", "or", "sad", "never"]
+WORDS += ["mind", "you", "know", "am", "fine", "thanks", "no"]
+
+
+def write_text_encoder(folder: Path, kind: str = "bert", *, seed: int = 0, pooler: bool = True, **options: Any) -> Path:
+    """BERT or RoBERTa of two layers and 16 dimensions, with a tokeniser of the whole words ``WORDS``."""
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    vocabulary = {word: i for i, word in enumerate([*SPECIAL.values(), *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    config_class, model_class = {
+        "bert": (transformers.BertConfig, transformers.BertModel),
+        "roberta": (transformers.RobertaConfig, transformers.RobertaModel),
+    }[kind]
+    settings = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": 40,
+        "initializer_range": 0.5,  # the usual 0.02 makes all texts alike
+        "pad_token_id": 0,
+        **options,
+    }
+    torch.manual_seed(seed)
+    model_class(config_class(vocab_size=len(vocabulary), **settings), add_pooling_layer=pooler).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **SPECIAL).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def make_text_encoder(tmp_path: Path) -> Callable[..., Path]:
+    """:func:`write_text_encoder`, in a folder of its own below that of the test."""
+    return lambda *words, **options: write_text_encoder(
+        tmp_path / f"encoder{len(list(tmp_path.iterdir()))}", *words, **options
+    )

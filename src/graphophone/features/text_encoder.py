@@ -1,0 +1,250 @@
+"""Sentence vectors and token states of a pretrained text encoder."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from graphophone.features import pretrained
+from graphophone.features.base import FeatureError, Level, stable_hash
+from graphophone.features.text import Encoded, TextExtractor
+
+Pooling = Literal["mean", "pooler", "cls"]
+
+# Texts that are tokenised and sorted together, and tokens (with padding) that go through the network together.
+_BLOCK = 8192
+_TOKENS = 1024
+_LONGEST = 512
+
+
+class TextEncoder(TextExtractor):
+    """Vectors of BERT, RoBERTa, MiniLM and their like, from a folder or a hub.
+
+    Weights are frozen. Texts are encoded in batches of similar length, and padding is masked out of attention and of
+    the mean. Longer texts are cut at ``max_length`` tokens and noted.
+
+    A folder that ``graphophone finetune`` wrote is taken as any other.
+
+    Args:
+        model: A folder that ``save_pretrained`` wrote, or the name of a hub repository.
+        revision: Branch, tag or commit of that repository; None for its main branch.
+        pooling: ``"mean"`` of the tokens' last states; ``"cls"``: the first token's; ``"pooler"``: that one through
+            the trained dense layer and tanh, as published for HemoGAT. RoBERTa's published weights have no pooler.
+        max_length: Tokens that are read, with the special ones; None for 512, or what the model takes if that is less.
+        sequence: Give the last state of every token, special ones included, in place of one vector.
+        digest: Hash of the weights, by which a saved model knows those it was trained with; empty takes any.
+
+    Raises:
+        FeatureError: If the options make no sense.
+
+    Shapes:
+        - **output:** `[dims]`, with ``sequence`` `[tokens, dims]`; 768 dims for BERT-base
+    """
+
+    name = "text_encoder"
+
+    def __init__(
+        self,
+        *,
+        model: str | os.PathLike[str] = "bert-base-uncased",
+        revision: str | None = None,
+        pooling: Pooling = "mean",
+        max_length: int | None = None,
+        sequence: bool = False,
+        digest: str = "",
+    ) -> None:
+        if pooling not in ("mean", "pooler", "cls"):
+            raise FeatureError(f"pooling: expected 'mean', 'pooler' or 'cls', got {pooling!r}")
+        if max_length is not None and max_length < 3:
+            raise FeatureError(f"max_length: expected a number of tokens from 3 on, got {max_length}")
+        self._model = os.fspath(model)
+        self._revision = revision
+        self._pooling: Pooling = pooling
+        self._max_length = max_length
+        self._sequence = sequence
+        self._digest = digest
+
+    @property
+    def level(self) -> Level:
+        """``"frame"`` (a row per token) with ``sequence``, else ``"utterance"``."""
+        return "frame" if self._sequence else "utterance"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """``text_encoder[0]``, ..."""
+        return tuple(f"{self.name}[{i}]" for i in range(self.dims))
+
+    @functools.cached_property
+    def dims(self) -> int:
+        """Numbers in a vector: the width of the hidden states."""
+        return pretrained.width(self.folder)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, with the digest of the weights.
+
+        Raises:
+            FeatureError: If there are no weights.
+        """
+        return {
+            "model": self._model,
+            "revision": self._revision,
+            "pooling": self._pooling,
+            "max_length": self._max_length,
+            "sequence": self._sequence,
+            "digest": self.digest,
+        }
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """Where configuration, tokeniser and weights lie; downloaded first where need be.
+
+        Raises:
+            FeatureError: If they cannot be found.
+        """
+        return pretrained.locate(self._model, self._revision)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hash of configuration, tokeniser and weights.
+
+        Raises:
+            FeatureError: If it is not the one asked for.
+        """
+        found = pretrained.digest(self.folder)
+        if self._digest and found != self._digest:
+            raise FeatureError(
+                f"{self.name}: {self.folder} holds other weights than those asked for (hash {self._digest[:12]}...); "
+                "give the model that was trained with, or leave digest empty"
+            )
+        return found
+
+    def backend(self) -> dict[str, str]:
+        """The versions of PyTorch and transformers, and the weights."""
+        pretrained.transformers()
+        versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+        return {**versions, "weights": self.digest}
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """As every extractor's, but of what the weights are and not of where they lie."""
+        options = {"pooling": self._pooling, "max_length": self._max_length, "sequence": self._sequence}
+        return stable_hash({"name": self.name, "version": self.version, "config": options, "backend": self.backend()})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(model={self._model!r}, pooling={self._pooling!r}, sequence={self._sequence})"
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[Encoded]:
+        if not texts:
+            return
+        tokenizer, network = _loaded(str(self.folder), self.digest, self._pooling == "pooler" and not self._sequence)
+        longest = self._limit(tokenizer, network)
+        for begin in range(0, len(texts), _BLOCK):
+            block = texts[begin : begin + _BLOCK]
+            tokens, cut = tokenize(tokenizer, block, longest)
+            for batch in by_length(tokens):
+                states = self._states(tokenizer, network, [tokens[i] for i in batch])
+                for i, features in zip(batch, states, strict=True):
+                    notes = (f"cut at {longest} tokens",) if cut[i] else ()
+                    yield begin + i, features, notes
+
+    def _limit(self, tokenizer: Any, network: Any) -> int:
+        """Tokens that are read of a text."""
+        settings = network.config
+        positions = int(getattr(settings, "max_position_embeddings", _LONGEST))
+        if settings.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+            positions -= (settings.pad_token_id or 0) + 1  # theirs begin after that of the padding
+        most = min(positions, int(tokenizer.model_max_length))
+        if self._max_length is not None and self._max_length > most:
+            raise FeatureError(f"max_length: {self._model} reads {most} tokens at most, got {self._max_length}")
+        return self._max_length or min(most, _LONGEST)
+
+    def _states(self, tokenizer: Any, network: Any, tokens: Sequence[list[int]]) -> list[np.ndarray]:
+        import torch
+
+        inputs = tokenizer.pad({"input_ids": list(tokens)}, return_tensors="pt")
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        with torch.inference_mode():
+            output = network(input_ids=ids, attention_mask=mask)
+            states = output.last_hidden_state
+            if self._sequence:
+                return [states[row, : len(ids)].numpy().copy() for row, ids in enumerate(tokens)]
+            return list(self._finish(pool(states, mask, self._pooling, output)).numpy().copy())
+
+    def _finish(self, vectors: Any) -> Any:
+        """What follows pooling: nothing."""
+        return vectors
+
+
+def pool(states: Any, mask: Any, pooling: Pooling, output: Any) -> Any:
+    """One vector per text.
+
+    Args:
+        states: Last hidden states `[texts, tokens, dims]`.
+        mask: 1 for a token, 0 for padding `[texts, tokens]`.
+        pooling: How.
+        output: What the network returned; asked for the pooler's.
+
+    Returns:
+        `[texts, dims]`.
+    """
+    if pooling == "pooler":
+        return output.pooler_output
+    if pooling == "cls":
+        return states[:, 0]
+    weights = mask.unsqueeze(-1).to(states.dtype)
+    return (states * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], longest: int) -> tuple[list[list[int]], list[bool]]:
+    """Numbers of the tokens of each text, special ones included, and which texts were cut."""
+    with pretrained.silent():  # it remarks on long texts, which are cut here
+        made = tokenizer(list(texts), truncation=True, max_length=longest, return_attention_mask=False)
+        if made.encodings is not None:
+            cut = [bool(encoding.overflowing) for encoding in made.encodings]
+        else:
+            whole = tokenizer(list(texts), return_attention_mask=False)["input_ids"]
+            cut = [len(ids) > longest for ids in whole]
+    return made["input_ids"], cut
+
+
+def by_length(tokens: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Numbers of texts in batches of similar length, short ones first, each of so many tokens with its padding."""
+    batch: list[int] = []
+    for i in sorted(range(len(tokens)), key=lambda i: len(tokens[i])):
+        if batch and (len(batch) + 1) * len(tokens[i]) > _TOKENS:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(folder: str, digest: str, pooler: bool) -> tuple[Any, Any]:
+    """Tokeniser and network, kept; ``digest`` tells files that were replaced from those before."""
+    return load_tokenizer(Path(folder)), pretrained.load_network(Path(folder), pooler=pooler)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokeniser of a folder.
+
+    Raises:
+        FeatureError: If there is none.
+    """
+    package = pretrained.transformers()
+    try:
+        with pretrained.silent():
+            tokenizer = package.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # what damaged folders raise has no common class
+        reason = " ".join(str(error).split())[:200]
+        raise FeatureError(f"{folder}: has no usable tokeniser ({reason}); fetch it again") from error
+    if tokenizer.pad_token_id is None:
+        raise FeatureError(f"{folder}: its tokeniser cannot pad; give a text encoder such as BERT")
+    return tokenizer
