@@ -202,21 +202,17 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, dense: Tensor, pattern: _Pattern) -> Tensor:
         ctx.save_for_backward(values, dense)
         ctx.pattern = pattern
-        return _csr(*pattern.by_row, values, pattern.shape) @ dense
+        return csr_product(pattern, values, dense)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         values, dense = ctx.saved_tensors
-        pattern: _Pattern = ctx.pattern
         gradient = gradient.contiguous()
         to_values = to_dense = None
         if ctx.needs_input_grad[0]:
-            nothing = _csr(*pattern.by_row, torch.zeros_like(values), pattern.shape)
-            to_values = torch.sparse.sampled_addmm(nothing, gradient, dense.t(), beta=0.0).values()
+            to_values = csr_sampled(ctx.pattern, gradient, dense)
         if ctx.needs_input_grad[1]:
-            transposed = (pattern.shape[1], pattern.shape[0])
-            ordered = values.index_select(0, pattern.order)
-            to_dense = _csr(*pattern.by_column, ordered, transposed) @ gradient
+            to_dense = csr_product(ctx.pattern, values, gradient, transposed=True)
         return to_values, to_dense, None
 
 
@@ -290,6 +286,47 @@ def drop(x: Matrix, probability: float, training: bool = True) -> Any:
 
 _LEVELS = 2**16
 _FEW = 1024
+
+
+def csr_product(
+    pattern: _Pattern,
+    values: Tensor,
+    dense: Tensor,
+    *,
+    transposed: bool = False,
+    out: Tensor | None = None,
+    add: bool = False,
+) -> Tensor:
+    """A sparse matrix, or its transpose, times a dense one; without a gradient.
+
+    Args:
+        pattern: Where the entries are.
+        values: The entries ``[E]``.
+        dense: ``[columns, width]``; transposed: ``[rows, width]``. Rows may lie apart, as those of a slice of columns.
+        transposed: Multiply by the transpose.
+        out: Where the result goes, rows of which may lie apart; None: a new matrix.
+        add: Add to what is in ``out``.
+
+    Returns:
+        ``[rows, width]``; transposed: ``[columns, width]``.
+    """
+    if transposed:
+        matrix = _csr(*pattern.by_column, values.index_select(0, pattern.order), (pattern.shape[1], pattern.shape[0]))
+    else:
+        matrix = _csr(*pattern.by_row, values, pattern.shape)
+    if out is None:
+        return matrix @ dense
+    return torch.addmm(out, matrix, dense, beta=1 if add else 0, out=out)
+
+
+def csr_sampled(pattern: _Pattern, left: Tensor, right: Tensor) -> Tensor:
+    """The product of ``left`` ``[rows, width]`` and the transpose of ``right`` ``[columns, width]`` where entries are.
+
+    Returns:
+        ``[E]``, without a gradient.
+    """
+    nothing = _csr(*pattern.by_row, left.new_zeros(len(pattern.row)), pattern.shape)
+    return torch.sparse.sampled_addmm(nothing, left, right.t(), beta=0.0).values()
 
 
 def _starts(index: Tensor, count: int) -> Tensor:
