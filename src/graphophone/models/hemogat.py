@@ -207,23 +207,34 @@ class HemoGAT(PretrainedModel):
 
     # ------------------------------------------------------------------ what is asked of it
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The modalities that an utterance must have."""
+        return self.modalities if self.modality == "both" else (self.modality,)
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """What a training logs: the loss of each network of `routes`."""
+        return tuple(f"loss_{name}" for name in self.routes())
+
     def routes(self) -> dict[str, HemoGAT]:
         """The network for each kind of utterance: this one by its modality, and those of one modality alone."""
         return {self.modality: self, **cast(dict[str, HemoGAT], dict(self.alone.items()))}
 
-    def plan(self, edge_index: Tensor, num_nodes: int) -> Plan:
+    def plan(self, edge_index: Tensor, num_nodes: int) -> Tensor | Plan:
         """What `forward` takes in place of edges ``[2, E]`` that it sees many times."""
         return edge_index if self.graph is None else self.graph.plan(edge_index, num_nodes)
 
     def forward(
-        self, x: Tensor, edges: Plan, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
+        self, x: Tensor, edges: Tensor | Plan, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
     ) -> Tensor:
         """Class scores (logits) of every utterance.
 
         Args:
             x: Vectors of the modalities side by side ``[N, sum of in_channels]``. Those that are read must be numbers.
             edges: Sources and targets ``[2, E]``, or what `plan` returns. Each node gets an edge to itself.
-            edge_weight: None; the edges have no weights.
+            edge_weight: Factors ``[E]`` on what edges carry, which leave the attention as it is, for attribution; None:
+                1.
             sequences: Token vectors by modality, as `graphophone.nn.cross_attention.Sequences` or the values and
                 lengths it takes; where ``cmt_axis`` is ``"tokens"``.
 
@@ -231,26 +242,21 @@ class HemoGAT(PretrainedModel):
             ``[N, C]``.
 
         Raises:
-            ModelError: If shapes do not fit, an utterance lacks a modality that is read, there are weights, or
-                training has one utterance only.
+            ModelError: If shapes do not fit, an utterance lacks a modality that is read, or training has one utterance
+                only.
         """
         return self.classifier(self.embed(x, edges, edge_weight, sequences=sequences))
 
     def embed(
-        self, x: Tensor, edges: Plan, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
+        self, x: Tensor, edges: Tensor | Plan, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
     ) -> Tensor:
         """The vector z of every utterance that is classified ``[N, dims]``; arguments as `forward`."""
-        if edge_weight is not None:
-            raise ModelError("hemogat is given edge weights, but its edges have none; leave edge_weight out")
         raw, projected = self._read(x)
-        graph = None
-        if self.graph is not None:
-            edges = self.plan(edges, len(x)) if isinstance(edges, Tensor) else edges
-            graph = self.graph(self._nodes(raw, projected), edges)
+        graph = None if self.graph is None else self.graph(self._nodes(raw, projected), edges, edge_weight)
         return self._fuse(graph, projected, sequences, len(x))
 
     @torch.no_grad()
-    def states(self, x: Tensor, edges: Plan) -> tuple[Tensor, ...]:
+    def states(self, x: Tensor, edges: Tensor | Plan) -> tuple[Tensor, ...]:
         """What known utterances show to others in every graph layer, for `answer`; in evaluation mode.
 
         Args:
@@ -263,7 +269,6 @@ class HemoGAT(PretrainedModel):
         if self.graph is None:
             return ()
         with _evaluation(self):
-            edges = self.plan(edges, len(x)) if isinstance(edges, Tensor) else edges
             return self.graph.states(self._nodes(*self._read(x)), edges)
 
     def answer(

@@ -8,15 +8,17 @@ from typing import Any, Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.nn import GATConv, GATv2Conv
-from torch_geometric.utils import add_self_loops, remove_self_loops
+from torch_geometric.utils import add_remaining_self_loops
 
+from graphophone.errors import GraphophoneError
+from graphophone.nn.graph_attention import GraphAttention, Neighbourhoods, prepare
+from graphophone.nn.graph_attention_v2 import GraphAttentionV2
 from graphophone.nn.sparse import SparseMatrix, drop
 
 GNN = Literal["gat", "gcn", "sage", "gatv2"]
 Norm = Literal["batch", "none"]
 LastActivation = Literal["none", "elu"]
-Plan = Tensor | SparseMatrix
+Plan = Neighbourhoods | SparseMatrix
 """Edges as layers of one kind want them; see `GraphStack.plan`."""
 
 
@@ -79,38 +81,58 @@ class GraphStack(nn.Module):
         """L."""
         return len(self.convs)
 
-    def plan(self, edge_index: Tensor, num_nodes: int) -> Plan:
+    def plan(self, edge_index: Tensor, num_nodes: int, edge_weight: Tensor | None = None) -> Plan:
         """What `forward` takes in place of edges that it sees many times.
 
         Args:
             edge_index: Sources and targets ``[2, E]``.
             num_nodes: N.
+            edge_weight: With ``"gcn"`` and ``"sage"``, factors ``[E]`` on what edges carry.
         """
-        edge_index, _ = add_self_loops(remove_self_loops(edge_index)[0], num_nodes=num_nodes)
-        source, target = edge_index
+        edge_index, edge_weight = add_remaining_self_loops(edge_index, edge_weight, 1.0, num_nodes)
         if self.gnn in ("gat", "gatv2"):
-            return edge_index
+            return prepare(edge_index, num_nodes)
+        source, target = edge_index
         degree = torch.bincount(target, minlength=num_nodes).to(torch.get_default_dtype())
         values = 1 / degree[target] if self.gnn == "sage" else (degree[source] * degree[target]).rsqrt()
+        values = values if edge_weight is None else values * edge_weight
         return SparseMatrix.from_entries(target, source, values, (num_nodes, num_nodes))
 
-    def forward(self, x: Tensor, edges: Plan) -> Tensor:
-        """States of all nodes after the last layer; ``edges`` are what `plan` gives."""
+    def forward(self, x: Tensor, edges: Tensor | Plan, edge_weight: Tensor | None = None) -> Tensor:
+        """States of all nodes after the last layer.
+
+        Args:
+            x: ``[N, in_channels]``.
+            edges: Sources and targets ``[2, E]``, or what `plan` made of them.
+            edge_weight: Factors ``[E]`` on what edges carry, which leave attention and degrees as they are, so that
+                their gradient is an edge's share of an output; for edges that were not planned.
+
+        Returns:
+            ``[N, hidden_channels]``.
+        """
+        more: tuple[Tensor, ...] = ()
+        if isinstance(edges, Tensor):
+            if edge_weight is not None and self.gnn in ("gat", "gatv2"):
+                more = (add_remaining_self_loops(edges, edge_weight, 1.0, len(x))[1],)
+            edges = self.plan(edges, len(x), edge_weight)
+        elif edge_weight is not None:
+            raise GraphophoneError("edges are planned, and have weights beside: give edges [2, E] and their weights")
         for number, conv in enumerate(self.convs):
-            x = self._after(number, x, conv(x, edges))
+            x = self._after(number, x, conv(x, edges, *more))
         return x
 
-    def states(self, x: Tensor, edges: Plan) -> tuple[Tensor, ...]:
+    def states(self, x: Tensor, edges: Tensor | Plan) -> tuple[Tensor, ...]:
         """What nodes show to their neighbours in every layer, for `answer`.
 
         Args:
             x: ``[N, in_channels]``.
-            edges: From `plan`.
+            edges: As `forward`.
 
         Returns:
             The input of every layer, ``[N, in_channels]`` and then ``[N, width]``; with ``"gcn"`` divided by the root
             of the node's degree, as its edges carry it.
         """
+        edges = self.plan(edges, len(x)) if isinstance(edges, Tensor) else edges
         scale = None
         if self.gnn == "gcn":
             pattern = cast(SparseMatrix, edges).pattern
@@ -139,8 +161,9 @@ class GraphStack(nn.Module):
         used, place = bank_edges[0].unique(return_inverse=True)
         source = torch.cat([place, new + len(used)])
         target = torch.cat([bank_edges[1], new])
-        edges: Plan = torch.stack([source, target])
-        if self.gnn in ("gcn", "sage"):
+        if self.gnn in ("gat", "gatv2"):
+            edges: Plan = prepare(torch.stack([source, target]), (len(used) + len(x), len(x)))
+        else:
             degree = torch.bincount(target, minlength=len(x)).to(x)
             # States of the bank are divided by the root of their degrees already.
             own = torch.where(source >= len(used), degree[target], torch.ones_like(degree[target]))
@@ -169,8 +192,8 @@ def _layer(gnn: GNN, in_channels: int, out_channels: int, heads: int, concat: bo
         return _GCN(in_channels, out_channels)
     if gnn == "sage":
         return _SAGE(in_channels, out_channels)
-    made: Any = GATConv if gnn == "gat" else GATv2Conv
-    return made(in_channels, out_channels, heads=heads, concat=concat, add_self_loops=False)
+    made: Any = GraphAttention if gnn == "gat" else GraphAttentionV2
+    return made(in_channels, out_channels, heads=heads, concat=concat)
 
 
 class _GCN(nn.Module):
