@@ -73,7 +73,8 @@ def test_keeping_speakers_apart_is_said_and_not_comparable() -> None:
 def test_label_sets_are_told_apart_by_size() -> None:
     assert {b.result.items for b in published_beside(run("iemocap", 5531, 4, True), recipe("mean"))} == {5531}
     nearly = published_beside(run("iemocap", 4485, 4, True), recipe())
-    assert all(b.comparable and "4,490 utterances there, 4,485 here." in b.difference for b in nearly)
+    assert all("4,490 utterances there, 4,485 here." in b.difference for b in nearly)
+    assert all(b.comparable == (b.result.division is None) for b in nearly)  # "any" is no random split in given shares
     fewer = published_beside(run("iemocap", 3000, 4, True), recipe())
     assert not any(b.comparable for b in fewer)
 
@@ -250,10 +251,13 @@ def few(
     mixes: bool | None = True,
     model: str = "subgraph_ssl",
     protocol: str = "stratified",
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1),
 ) -> dict[str, Any]:
     described = run(corpus, items, classes, mixes)
     described["model"] = {"name": model, "parameters": 151_978}
-    described["protocol"]["name"] = protocol
+    train, validation, test = (round(share * items) for share in shares)
+    sizes = {"train": train // 10, "unlabelled": train - train // 10, "validation": validation, "test": test}
+    described["protocol"] |= {"name": protocol, "folds": [{"name": "random0", **sizes}]}
     return described
 
 
@@ -320,6 +324,29 @@ def test_other_shares_and_speakers_apart_are_not_comparable() -> None:
     apart = published_beside(few(mixes=False, protocol="speaker-independent"), ssl("denoise"))
     assert not any(b.comparable for b in apart)
     assert "this run keeps them apart, which is harder" in apart[0].difference
+
+
+@pytest.mark.parametrize(
+    ("shares", "same"),
+    [((0.8, 0.1, 0.1), True), ((0.81, 0.09, 0.1), True), ((0.72, 0.08, 0.2), False), ((0.8, 0.02, 0.18), False)],
+)
+def test_only_a_random_split_in_the_same_shares_is_the_papers(shares: tuple[float, float, float], same: bool) -> None:
+    row = next(b for b in published_beside(few(shares=shares), ssl("denoise")) if "denoise" in b.result.system)
+    assert row.comparable == same
+    assert ("this run one of the same kind" in row.difference) == same
+    assert ("this run draws 72:8:20" in row.difference) == (shares == (0.72, 0.08, 0.2))
+
+
+@pytest.mark.parametrize("protocol", ["folds", "official", "session"])
+def test_other_ways_to_mix_speakers_are_not_the_papers(protocol: str) -> None:
+    beside = published_beside(few(protocol=protocol), ssl("denoise"))
+    assert not any(b.comparable for b in beside)
+    assert f"follows the protocol {protocol}, which mixes speakers, too" in beside[0].difference
+    unknown = few()
+    unknown["protocol"]["folds"] = []
+    rows = published_beside(unknown, ssl("denoise"))
+    assert not any(b.comparable for b in rows)
+    assert "the shares that this run draws are not known" in rows[0].difference
 
 
 def test_runs_with_all_labels_meet_results_with_all_labels() -> None:

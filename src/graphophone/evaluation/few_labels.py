@@ -27,6 +27,7 @@ TASK_WORDS = {
 """The published choices of self-supervised tasks, as people say them."""
 
 _FEW, _ALL = 0.1, 1.0  # shares of the training labels
+_DIVISION = (0.8, 0.1, 0.1)  # training, validation and test items, drawn from all
 _WITHIN = "Its distance to AST with as few labels (0.22) is within the spread of the two."
 
 
@@ -47,6 +48,7 @@ def _audioset33(value: float, spread: float, **more: Any) -> Published:
         items=89_000,
         classes=33,
         protocol="a random 80:10:10 split, drawn five times",
+        division=_DIVISION,
         mixes_speakers=None,
         map=value,
         spread=spread,
@@ -66,6 +68,7 @@ def _emotion(corpus: str, ua: float, spread: float | None = None, **more: Any) -
             "items": _SPEECH[corpus],
             "classes": 4,
             "protocol": "a random 80:10:10 split, drawn five times",
+            "division": _DIVISION,
             "mixes_speakers": True,
             "ua": ua,
             "spread": spread,
@@ -77,7 +80,13 @@ def _emotion(corpus: str, ua: float, spread: float | None = None, **more: Any) -
 
 def _elsewhere(system: str, ua: float, labelled: float | None, corpus: str = "iemocap", **more: Any) -> Published:
     """A row of Table II that is not of its authors."""
-    unsaid = {"protocol": "a division of its own", "mixes_speakers": None, "pretraining": None, "quoted": True}
+    unsaid = {
+        "protocol": "a division of its own",
+        "division": None,
+        "mixes_speakers": None,
+        "pretraining": None,
+        "quoted": True,
+    }
     return _emotion(corpus, ua, **{**unsaid, "system": system, "labelled": labelled, **more})
 
 

@@ -25,6 +25,7 @@ class Published:
         classes: Number of classes.
         protocol: How the items were divided, in words that follow "uses".
         mixes_speakers: Whether test speakers were also training speakers; None where speakers are no matter.
+        division: Shares of training, validation and test items, where they were drawn at random out of all items.
         ua: Unweighted accuracy in percent, None where it is not reported.
         wa: Weighted accuracy in percent, None where it is not reported.
         map: Mean average precision, a fraction, None where it is not reported.
@@ -57,6 +58,7 @@ class Published:
     wa: float | None = None
     map: float | None = None
     spread: float | None = None
+    division: tuple[float, float, float] | None = None
     labelled: float | None = 1.0
     quoted: bool = False
     model: str | None = None

@@ -349,13 +349,7 @@ def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any])
     elif same_division:
         sentences.append(f"The paper uses {p.protocol}, and this run one of the same kind.")
     else:
-        mixes = protocol.get("mixes_speakers")
-        apart = p.mixes_speakers and mixes is False
-        sentences.append(
-            f"The paper uses {p.protocol}"
-            + (", with the same speakers in training and test; this run keeps them apart, which is harder." if apart
-               else f"; this run follows the protocol {protocol.get('name') or 'that is not known'}.")
-        )  # fmt: skip
+        sentences.append(f"The paper uses {p.protocol}{_other_division(p, protocol)}.")
     if p.pretraining:
         sentences.append(f"Its weights were first trained on {p.pretraining}.")
     sentences += _variant_differences(p, (run.get("model") or {}).get("name"), run_variant(recipe))
@@ -364,13 +358,46 @@ def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any])
     return Beside(p, " ".join(sentences), same_data and same_labels and same_division)
 
 
+_NEAR = 0.015
+"""How far a share of the items may be from the published one and still count as it: 81:9:10 is 80:10:10."""
+
+
 def _same_division(p: Published, protocol: Mapping[str, Any]) -> bool:
-    """Whether a run's items were divided as the paper's: at random, or, on a citation graph, by its own split."""
-    if p.mixes_speakers is not None:
-        return protocol.get("mixes_speakers") is p.mixes_speakers
+    """Whether a run's items were divided as the paper's: at random in the same shares, or by the graph's own split."""
     if p.corpus in CITATION_GRAPHS:
         return protocol.get("name") == "official"
-    return protocol.get("name") == "stratified"
+    ours = _random_shares(protocol)
+    return p.division is not None and len(ours) > 0 and all(
+        abs(here - there) <= _NEAR for shares in ours for here, there in zip(shares, p.division, strict=True)
+    )  # fmt: skip
+
+
+def _random_shares(protocol: Mapping[str, Any]) -> list[tuple[float, float, float]]:
+    """Shares of training (with or without label), validation and test items in every split, if drawn at random."""
+    if protocol.get("name") != "stratified":
+        return []
+    found = []
+    for fold in protocol.get("folds") or []:
+        sizes = [int(fold.get(part) or 0) for part in ("train", "unlabelled", "validation", "test")]
+        train, validation, test = sizes[0] + sizes[1], sizes[2], sizes[3]
+        total = max(train + validation + test, 1)
+        found.append((train / total, validation / total, test / total))
+    return found
+
+
+def _other_division(p: Published, protocol: Mapping[str, Any]) -> str:
+    """What a run's division is instead of the paper's, as the rest of a sentence."""
+    mixes = protocol.get("mixes_speakers")
+    if p.mixes_speakers and mixes is False:
+        return ", with the same speakers in training and test; this run keeps them apart, which is harder"
+    shares = _random_shares(protocol)
+    if shares:
+        return f"; this run draws {':'.join(f'{100 * share:.0f}' for share in shares[0])}"
+    name = protocol.get("name") or "that is not known"
+    if name == "stratified":
+        return "; the shares that this run draws are not known"
+    also = ", which mixes speakers, too, but in another way" if p.mixes_speakers and mixes else ""
+    return f"; this run follows the protocol {name}{also}"
 
 
 def _start(p: Published, pretrained: Any) -> tuple[list[str], bool]:
