@@ -161,3 +161,39 @@ def make_text_encoder(tmp_path: Path) -> Callable[..., Path]:
     return lambda *words, **options: write_text_encoder(
         tmp_path / f"encoder{len(list(tmp_path.iterdir()))}", *words, **options
     )
+
+
+def write_speech_encoder(
+    folder: Path, kind: str = "wav2vec2", *, seed: int = 0, normalise: bool = True, **options: Any
+) -> Path:
+    """wav2vec 2.0, HuBERT or WavLM of two layers and 16 dimensions, with the published convolutions, but narrow."""
+    import transformers
+
+    config_class, model_class = {
+        "wav2vec2": (transformers.Wav2Vec2Config, transformers.Wav2Vec2Model),
+        "hubert": (transformers.HubertConfig, transformers.HubertModel),
+        "wavlm": (transformers.WavLMConfig, transformers.WavLMModel),
+    }[kind]
+    settings = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "conv_dim": (8,) * 7,
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+        "initializer_range": 0.3,
+        **options,
+    }
+    torch.manual_seed(seed)
+    model_class(config_class(**settings)).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=normalise).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def make_speech_encoder(tmp_path: Path) -> Callable[..., Path]:
+    """:func:`write_speech_encoder`, in a folder of its own below that of the test."""
+    return lambda *words, **options: write_speech_encoder(
+        tmp_path / f"encoder{len(list(tmp_path.iterdir()))}", *words, **options
+    )

@@ -59,6 +59,7 @@ def test_lists_the_built_in_extractors() -> None:
         "minilm",
         "modalities",
         "panns_logmel",
+        "speech_encoder",
         "text_encoder",
         "vggish",
     ]

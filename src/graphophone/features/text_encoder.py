@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from graphophone.features import pretrained
-from graphophone.features.base import FeatureError, Level, stable_hash
+from graphophone.features.base import FeatureError, Level
+from graphophone.features.encoder import Encoder
 from graphophone.features.text import Encoded, TextExtractor
 
 Pooling = Literal["mean", "pooler", "cls"]
@@ -23,7 +23,7 @@ _TOKENS = 1024
 _LONGEST = 512
 
 
-class TextEncoder(TextExtractor):
+class TextEncoder(Encoder, TextExtractor):
     """Vectors of BERT, RoBERTa, MiniLM and their like, from a folder or a hub.
 
     Weights are frozen. Texts are encoded in batches of similar length, and padding is masked out of attention and of
@@ -63,12 +63,10 @@ class TextEncoder(TextExtractor):
             raise FeatureError(f"pooling: expected 'mean', 'pooler' or 'cls', got {pooling!r}")
         if max_length is not None and max_length < 3:
             raise FeatureError(f"max_length: expected a number of tokens from 3 on, got {max_length}")
-        self._model = os.fspath(model)
-        self._revision = revision
+        super().__init__(model, revision, digest)
         self._pooling: Pooling = pooling
         self._max_length = max_length
         self._sequence = sequence
-        self._digest = digest
 
     @property
     def level(self) -> Level:
@@ -76,69 +74,9 @@ class TextEncoder(TextExtractor):
         return "frame" if self._sequence else "utterance"
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """``text_encoder[0]``, ..."""
-        return tuple(f"{self.name}[{i}]" for i in range(self.dims))
-
-    @functools.cached_property
-    def dims(self) -> int:
-        """Numbers in a vector: the width of the hidden states."""
-        return pretrained.width(self.folder)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The constructor's arguments, with the digest of the weights.
-
-        Raises:
-            FeatureError: If there are no weights.
-        """
-        return {
-            "model": self._model,
-            "revision": self._revision,
-            "pooling": self._pooling,
-            "max_length": self._max_length,
-            "sequence": self._sequence,
-            "digest": self.digest,
-        }
-
-    @functools.cached_property
-    def folder(self) -> Path:
-        """Where configuration, tokeniser and weights lie; downloaded first where need be.
-
-        Raises:
-            FeatureError: If they cannot be found.
-        """
-        return pretrained.locate(self._model, self._revision)
-
-    @functools.cached_property
-    def digest(self) -> str:
-        """Hash of configuration, tokeniser and weights.
-
-        Raises:
-            FeatureError: If it is not the one asked for.
-        """
-        found = pretrained.digest(self.folder)
-        if self._digest and found != self._digest:
-            raise FeatureError(
-                f"{self.name}: {self.folder} holds other weights than those asked for (hash {self._digest[:12]}...); "
-                "give the model that was trained with, or leave digest empty"
-            )
-        return found
-
-    def backend(self) -> dict[str, str]:
-        """The versions of PyTorch and transformers, and the weights."""
-        pretrained.transformers()
-        versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-        return {**versions, "weights": self.digest}
-
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """As every extractor's, but of what the weights are and not of where they lie."""
-        options = {"pooling": self._pooling, "max_length": self._max_length, "sequence": self._sequence}
-        return stable_hash({"name": self.name, "version": self.version, "config": options, "backend": self.backend()})
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(model={self._model!r}, pooling={self._pooling!r}, sequence={self._sequence})"
+    def options(self) -> dict[str, Any]:
+        """Pooling, length, and whether there is a row per token."""
+        return {"pooling": self._pooling, "max_length": self._max_length, "sequence": self._sequence}
 
     def _encode(self, texts: Sequence[str]) -> Iterator[Encoded]:
         if not texts:
