@@ -40,9 +40,12 @@ from torch.utils.checkpoint import checkpoint
 from graphophone.models.base import ModelError, PretrainedModel
 from graphophone.nn.cross_attention import CrossModalStream, Sequences, length_blocks
 from graphophone.nn.graph_stack import GNN, GraphStack, LastActivation, Norm, Plan
+from graphophone.nn.typed_stack import Relations, TypedPlan, TypedStack
 
 Modality = Literal["both", "audio", "text"]
 Axis = Literal["auto", "tokens", "pooled", "batch"]
+Edges = Tensor | Plan | Relations | TypedPlan
+"""Sources and targets ``[2, E]``, by relation where nodes have types, or what `HemoGAT.plan` made of them."""
 Tokens = Mapping[str, Sequences | tuple[Tensor, Tensor]]
 
 _PRESETS: dict[str, dict[str, Any]] = {
@@ -89,6 +92,9 @@ class HemoGAT(PretrainedModel):
         node_features: What the graph part reads: vectors ``"projected"`` to h each, or ``"raw"``; None: projected.
         unimodal_fill: What becomes of the other modality where one is read: it is left out (``"drop"``), or its
             vectors are ``"zeros"``. None: left out.
+        graph: ``"same"``: one node for each utterance (the equations); ``"typed"``: one for each modality of it, which
+            is **not the paper**; edges are then those of `graphophone.graphs.modal.typed_edges`. See
+            `graphophone.nn.typed_stack.TypedStack`.
         dropout: Probability, everywhere.
 
     Shapes:
@@ -126,6 +132,7 @@ class HemoGAT(PretrainedModel):
         last_activation: LastActivation | None = None,
         node_features: Literal["projected", "raw"] | None = None,
         unimodal_fill: Literal["drop", "zeros"] | None = None,
+        graph: Literal["same", "typed"] = "same",
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
@@ -147,6 +154,7 @@ class HemoGAT(PretrainedModel):
             ("last_activation", last_activation or "none", get_args(LastActivation)),
             ("node_features", node_features or "projected", ("projected", "raw")),
             ("unimodal_fill", unimodal_fill or "drop", ("drop", "zeros")),
+            ("graph", graph, ("same", "typed")),
         ):
             _check(name, value, known)
         if num_layers < 1 or hidden_channels < 1 or heads < 1 or hidden_channels % heads:
@@ -154,14 +162,19 @@ class HemoGAT(PretrainedModel):
                 f"num_layers, heads and hidden_channels are {num_layers}, {heads}, {hidden_channels}: give at least 1, "
                 "and hidden_channels that are a multiple of heads"
             )
-        self.widths = _widths(in_channels, modality)
+        if not 0 <= dropout < 1:
+            raise ModelError(f"dropout is {dropout}; give at least 0 and less than 1")
+        if graph == "typed" and modality != "both":
+            raise ModelError(f'graph="typed" joins nodes of two modalities: modality is "{modality}", give "both"')
+        self.typed = graph == "typed"
+        self.zeros = modality != "both" and unimodal_fill == "zeros"
+        self.widths = _widths(in_channels, modality, filled=self.zeros)
         self.num_classes = num_classes
         self.modality: Modality = modality
         self.gnn: GNN = gnn
         self.hidden_channels = hidden_channels
         self.heads = heads
         self.raw = node_features == "raw"
-        self.zeros = modality != "both" and unimodal_fill == "zeros"
         self.streams: tuple[str, ...] = self.modalities if modality == "both" or self.zeros else (modality,)
         self.cmt_axis = _axis(chosen["cmt_axis"], sequence_channels) if cmt else "none"
         h, count = hidden_channels, len(self.streams)
@@ -172,10 +185,12 @@ class HemoGAT(PretrainedModel):
             if reads_pooled
             else {}
         )
-        self.graph = None
+        self.graph: GraphStack | TypedStack | None = None
         if hm_gat:
-            self.graph = GraphStack(
-                sum(self.widths[name] for name in self.streams) if self.raw else count * h,
+            widths = {name: self.widths[name] if self.raw else h for name in self.streams}
+            made: Any = TypedStack if self.typed else GraphStack
+            self.graph = made(
+                widths if self.typed else sum(widths.values()),
                 h,
                 gnn=gnn,
                 num_layers=max(num_layers, 2) if chosen["reference_depth"] else num_layers,
@@ -193,7 +208,7 @@ class HemoGAT(PretrainedModel):
             widths = {**self.widths, **(sequence_channels or {})}
             for name in self.streams:
                 self.sequence_projections[name] = _projection(widths[name], h, nn.LayerNorm(h), dropout)
-        wide = h * (hm_gat + count * cmt) or h * count
+        wide = h * (hm_gat * (1 + self.typed) + count * cmt) or h * count
         self.classifier = nn.Sequential(
             nn.Linear(wide, h), nn.LayerNorm(h), nn.ReLU(), nn.Dropout(dropout), nn.Linear(h, num_classes)
         )
@@ -203,7 +218,7 @@ class HemoGAT(PretrainedModel):
                 raise ModelError(f'alone=True adds networks of one modality to that of both: modality is "{modality}"')
             same = {**self.config, "alone": False}
             for name in ("audio", "text"):
-                self.alone[name] = HemoGAT(**{**same, "modality": name})
+                self.alone[name] = HemoGAT(**{**same, "modality": name, "graph": "same"})
 
     # ------------------------------------------------------------------ what is asked of it
 
@@ -221,18 +236,26 @@ class HemoGAT(PretrainedModel):
         """The network for each kind of utterance: this one by its modality, and those of one modality alone."""
         return {self.modality: self, **cast(dict[str, HemoGAT], dict(self.alone.items()))}
 
-    def plan(self, edge_index: Tensor, num_nodes: int) -> Tensor | Plan:
-        """What `forward` takes in place of edges ``[2, E]`` that it sees many times."""
-        return edge_index if self.graph is None else self.graph.plan(edge_index, num_nodes)
+    def plan(self, edges: Tensor | Relations, num_nodes: int) -> Edges:
+        """What `forward` takes in place of edges that it sees many times; without graph part the edges."""
+        self._check_edges(edges)
+        return edges if self.graph is None else cast(Any, self.graph).plan(edges, num_nodes)
+
+    def _check_edges(self, edges: Any) -> None:
+        """Refuse edges without types where nodes have types, and the other way round."""
+        if self.graph is not None and isinstance(edges, Mapping) is not self.typed:
+            wanted = "by modality, as typed_edges gives them" if self.typed else "[2, E], not by modality"
+            raise ModelError(f'hemogat with graph="{"typed" if self.typed else "same"}" reads edges {wanted}')
 
     def forward(
-        self, x: Tensor, edges: Tensor | Plan, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
+        self, x: Tensor, edges: Edges, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
     ) -> Tensor:
         """Class scores (logits) of every utterance.
 
         Args:
             x: Vectors of the modalities side by side ``[N, sum of in_channels]``. Those that are read must be numbers.
-            edges: Sources and targets ``[2, E]``, or what `plan` returns. Each node gets an edge to itself.
+            edges: Sources and targets ``[2, E]``, or what `plan` returns. Each node gets an edge to itself. With
+                ``graph="typed"`` as `graphophone.graphs.modal.typed_edges` gives them.
             edge_weight: Factors ``[E]`` on what edges carry, which leave the attention as it is, for attribution; None:
                 1.
             sequences: Token vectors by modality, as `graphophone.nn.cross_attention.Sequences` or the values and
@@ -248,15 +271,21 @@ class HemoGAT(PretrainedModel):
         return self.classifier(self.embed(x, edges, edge_weight, sequences=sequences))
 
     def embed(
-        self, x: Tensor, edges: Tensor | Plan, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
+        self, x: Tensor, edges: Edges, edge_weight: Tensor | None = None, *, sequences: Tokens | None = None
     ) -> Tensor:
-        """The vector z of every utterance that is classified ``[N, dims]``; arguments as `forward`."""
+        """The vector z that is classified, of every utterance ``[N, dims]``; arguments as `forward`."""
         raw, projected = self._read(x)
-        graph = None if self.graph is None else self.graph(self._nodes(raw, projected), edges, edge_weight)
+        graph = None
+        if self.graph is not None:
+            self._check_edges(edges)
+            if edge_weight is not None and self.typed:
+                raise ModelError('edges of graph="typed" have no weights; leave edge_weight out')
+            weight = () if edge_weight is None else (edge_weight,)
+            graph = self.graph(self._nodes(raw, projected), edges, *weight)
         return self._fuse(graph, projected, sequences, len(x))
 
     @torch.no_grad()
-    def states(self, x: Tensor, edges: Tensor | Plan) -> tuple[Tensor, ...]:
+    def states(self, x: Tensor, edges: Edges) -> tuple[Tensor, ...]:
         """What known utterances show to others in every graph layer, for `answer`; in evaluation mode.
 
         Args:
@@ -268,11 +297,12 @@ class HemoGAT(PretrainedModel):
         """
         if self.graph is None:
             return ()
+        self._check_edges(edges)
         with _evaluation(self):
-            return self.graph.states(self._nodes(*self._read(x)), edges)
+            return cast(Any, self.graph).states(self._nodes(*self._read(x)), edges)
 
     def answer(
-        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor, *, sequences: Tokens | None = None
+        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor | Relations, *, sequences: Tokens | None = None
     ) -> Tensor:
         """Class scores of new utterances among known ones; in evaluation mode.
 
@@ -283,16 +313,17 @@ class HemoGAT(PretrainedModel):
             x: Vectors of the new utterances ``[Q, sum of in_channels]``.
             bank: What `states` gave for the known ones.
             bank_edges: Known and new utterances ``[2, E]``; see `graphophone.graphs.modal.bank_edges`. Each new one
-                also gets an edge to itself.
+                also gets an edge to itself. With ``graph="typed"`` by relation.
             sequences: As `forward`.
 
         Returns:
             ``[Q, C]``.
         """
-        return self.classifier(self.embed_new(x, bank, bank_edges, sequences=sequences))
+        with _evaluation(self):
+            return self.classifier(self.embed_new(x, bank, bank_edges, sequences=sequences))
 
     def embed_new(
-        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor, *, sequences: Tokens | None = None
+        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor | Relations, *, sequences: Tokens | None = None
     ) -> Tensor:
         """The vectors z ``[Q, dims]`` of new utterances among known ones; arguments as `answer`."""
         if self.cmt_axis == "batch":
@@ -304,7 +335,8 @@ class HemoGAT(PretrainedModel):
             raw, projected = self._read(x)
             graph = None
             if self.graph is not None:
-                graph = self.graph.answer(self._nodes(raw, projected), bank, bank_edges)
+                self._check_edges(bank_edges)
+                graph = cast(Any, self.graph).answer(self._nodes(raw, projected), bank, bank_edges)
             return self._fuse(graph, projected, sequences, len(x))
 
     # ------------------------------------------------------------------ parts
@@ -399,16 +431,16 @@ def _projection(in_channels: int, out_channels: int, norm: nn.Module, dropout: f
     return nn.Sequential(nn.Linear(in_channels, out_channels), norm, nn.ReLU(), nn.Dropout(dropout))
 
 
-def _widths(in_channels: Mapping[str, int], modality: str) -> dict[str, int]:
+def _widths(in_channels: Mapping[str, int], modality: str, *, filled: bool) -> dict[str, int]:
     """Widths in the order of the columns."""
-    needed = HemoGAT.modalities if modality == "both" else (modality,)
+    needed = HemoGAT.modalities if modality == "both" or filled else (modality,)
     if not isinstance(in_channels, Mapping):
         raise ModelError(
             f'in_channels is {in_channels!r}: give a width for each modality, {{"text": 384, "audio": 88}}'
         )
     if set(in_channels) - set(HemoGAT.modalities) or not set(needed) <= set(in_channels):
         raise ModelError(
-            f'hemogat with modality "{modality}" reads {" and ".join(needed)}, and features give '
+            f'hemogat with modality "{modality}" needs a width for {" and ".join(needed)}, and gets '
             f"{', '.join(in_channels) or 'nothing'}: give text, audio or both, and set modality to what there is"
         )
     return {name: int(in_channels[name]) for name in HemoGAT.modalities if name in in_channels}

@@ -43,6 +43,9 @@ class GraphStack(nn.Module):
         dropout: Probability of dropping a channel after layers between first and last.
         last_activation: After the last layer: ``"none"`` or ``"elu"``.
 
+    Attributes:
+        width: Of the states between layers.
+
     Shapes:
         x ``[N, in_channels]``, edges ``[2, E]`` -> ``[N, hidden_channels]``.
     """
@@ -64,10 +67,10 @@ class GraphStack(nn.Module):
     ) -> None:
         super().__init__()
         self.gnn = gnn
+        self.width = wide = hidden_channels * heads if gnn in ("gat", "gatv2") else hidden_channels
         self.residual = residual
         self.dropout = dropout
         self.last_activation = last_activation
-        wide = hidden_channels * heads if gnn in ("gat", "gatv2") else hidden_channels
         convs, last = [], num_layers - 1
         for number in range(num_layers):
             width = in_channels if number == 0 else wide
@@ -118,7 +121,7 @@ class GraphStack(nn.Module):
         elif edge_weight is not None:
             raise GraphophoneError("edges are planned, and have weights beside: give edges [2, E] and their weights")
         for number, conv in enumerate(self.convs):
-            x = self._after(number, x, conv(x, edges, *more))
+            x = self.after(number, x, conv(x, edges, *more))
         return x
 
     def states(self, x: Tensor, edges: Tensor | Plan) -> tuple[Tensor, ...]:
@@ -133,15 +136,11 @@ class GraphStack(nn.Module):
             of the node's degree, as its edges carry it.
         """
         edges = self.plan(edges, len(x)) if isinstance(edges, Tensor) else edges
-        scale = None
-        if self.gnn == "gcn":
-            pattern = cast(SparseMatrix, edges).pattern
-            scale = torch.bincount(pattern.row, minlength=pattern.shape[0]).to(x).rsqrt()[:, None]
         held = []
         for number, conv in enumerate(self.convs):
-            held.append(x if scale is None else x * scale)
+            held.append(self.shown(x, edges))
             if number + 1 < self.num_layers:
-                x = self._after(number, x, conv(x, edges))
+                x = self.after(number, x, conv(x, edges))
         return tuple(held)
 
     def answer(self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor) -> Tensor:
@@ -157,23 +156,40 @@ class GraphStack(nn.Module):
         Returns:
             ``[Q, hidden_channels]``.
         """
-        new = torch.arange(len(x), device=x.device)
-        used, place = bank_edges[0].unique(return_inverse=True)
-        source = torch.cat([place, new + len(used)])
-        target = torch.cat([bank_edges[1], new])
-        if self.gnn in ("gat", "gatv2"):
-            edges: Plan = prepare(torch.stack([source, target]), (len(used) + len(x), len(x)))
-        else:
-            degree = torch.bincount(target, minlength=len(x)).to(x)
-            # States of the bank are divided by the root of their degrees already.
-            own = torch.where(source >= len(used), degree[target], torch.ones_like(degree[target]))
-            values = 1 / degree[target] if self.gnn == "sage" else (degree[target] * own).rsqrt()
-            edges = SparseMatrix.from_entries(target, source, values, (len(x), len(used) + len(x)))
+        used, edges = self.beside(bank_edges, len(x))
         for number, conv in enumerate(self.convs):
-            x = self._after(number, x, conv((torch.cat([bank[number][used], x]), x), edges))
+            x = self.after(number, x, conv((torch.cat([bank[number][used], x]), x), edges))
         return x
 
-    def _after(self, number: int, before: Tensor, x: Tensor) -> Tensor:
+    def shown(self, x: Tensor, edges: Plan) -> Tensor:
+        """States ``[N, width]`` as neighbours in a bank show them; see `states`."""
+        if self.gnn != "gcn":
+            return x
+        pattern = cast(SparseMatrix, edges).pattern
+        return x * torch.bincount(pattern.row, minlength=pattern.shape[0]).to(x).rsqrt()[:, None]
+
+    def beside(self, bank_edges: Tensor, count: int) -> tuple[Tensor, Plan]:
+        """Edges to new nodes, from those nodes of a bank that are anyone's neighbours and from the new ones themselves.
+
+        Args:
+            bank_edges: As `answer`.
+            count: Q.
+
+        Returns:
+            Numbers of these nodes of the bank ``[U]``, and edges from U + Q sources to Q targets.
+        """
+        new = torch.arange(count, device=bank_edges.device)
+        used, place = bank_edges[0].unique(return_inverse=True)
+        source, target = torch.cat([place, new + len(used)]), torch.cat([bank_edges[1], new])
+        if self.gnn in ("gat", "gatv2"):
+            return used, prepare(torch.stack([source, target]), (len(used) + count, count))
+        degree = torch.bincount(target, minlength=count).to(torch.get_default_dtype())[target]
+        # States of the bank are divided by the root of their degrees already.
+        own = torch.where(source >= len(used), degree, 1.0)
+        values = 1 / degree if self.gnn == "sage" else (degree * own).rsqrt()
+        return used, SparseMatrix.from_entries(target, source, values, (count, len(used) + count))
+
+    def after(self, number: int, before: Tensor, x: Tensor) -> Tensor:
         """What follows layer ``number``, of what went into it and what came out."""
         if number == self.num_layers - 1:
             return F.elu(x) if self.last_activation == "elu" else x
