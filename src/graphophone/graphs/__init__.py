@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphophone.graphs.base import GraphBuilder, GraphError
+from graphophone.graphs.modal import ModalKNN, bank_edges, modal_edges
 from graphophone.graphs.none import NoGraph
 from graphophone.graphs.signed import Signed, signed_edges
 from graphophone.graphs.similarity import (
@@ -49,6 +50,7 @@ GRAPHS: Registry[GraphBuilder] = Registry(
         "union": "graphophone.graphs.union:union_of",
         "given": "graphophone.graphs.given:Given",
         "signed": "graphophone.graphs.signed:Signed",
+        "modal_knn": "graphophone.graphs.modal:ModalKNN",
     },
 )
 
@@ -94,12 +96,14 @@ __all__ = [
     "GraphBuilder",
     "GraphError",
     "Line",
+    "ModalKNN",
     "NoGraph",
     "Signed",
     "SubgraphSampler",
     "TemporalWindow",
     "TopKSimilarity",
     "Union",
+    "bank_edges",
     "build_graph",
     "cosine_threshold",
     "create_graph",
@@ -108,6 +112,7 @@ __all__ = [
     "knn",
     "line_edges",
     "list_graphs",
+    "modal_edges",
     "signed_edges",
     "signed_subgraphs",
     "topk_similarity",

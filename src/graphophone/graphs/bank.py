@@ -1,0 +1,148 @@
+"""Known items that new ones are compared with, one at a time or a thousand, with the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from graphophone.graphs import tiles
+from graphophone.graphs.base import require
+from graphophone.graphs.modalities import has_modality
+from graphophone.graphs.ranking import EqualRows
+from graphophone.graphs.search import BLOCK
+from graphophone.graphs.space import Space
+from graphophone.graphs.union import union_edges
+
+
+class ModalBank:
+    """Vectors of known items in each modality, made ready once.
+
+    What a new item gets does not depend on which others are asked for with it: similarities are taken in single
+    precision by blocks, and where rounding leaves the choice open, again in double precision, as
+    `graphophone.graphs.search` does among the nodes of one graph. Ties go to the lower index.
+
+    Time is O(queries * items * dims), memory O(items * dims + block).
+
+    Args:
+        parts: Vectors of each modality, rows of NaN where an item lacks it. Each [items, dims]
+        k: Neighbours in each; 0: it is not compared. All are taken where the bank has fewer.
+        block: Similarities held at once.
+
+    Raises:
+        GraphError: If a row is NaN in part, or infinite.
+    """
+
+    def __init__(self, parts: Sequence[Tensor], k: Sequence[int], *, block: int = BLOCK) -> None:
+        self.items = len(parts[0])
+        self._searches = [
+            _Search(part.detach(), count, block) if count else None for part, count in zip(parts, k, strict=True)
+        ]
+
+    def edges(self, queries: Sequence[Tensor]) -> Tensor:
+        """Edges to new items from those that are nearest to them.
+
+        Args:
+            queries: Vectors of the new items in each modality, rows of NaN where one lacks it. Each [queries, dims]
+
+        Returns:
+            Number of the known item, and of the query; each edge once, sorted by query, then item. [2, edges] int64
+
+        Raises:
+            GraphError: If a row is NaN in part, or infinite, or widths or numbers do not fit.
+        """
+        known = len(self._searches)
+        require(len(queries) == known, f"the bank has {known} modalities, the queries {len(queries)}; give the same")
+        found = [
+            search.edges(part.detach())
+            for search, part in zip(self._searches, queries, strict=True)
+            if search is not None
+        ]
+        nodes = max(self.items, len(queries[0]))
+        if not found:
+            return torch.empty(2, 0, dtype=torch.int64, device=queries[0].device)
+        return union_edges(*found, num_nodes=nodes)
+
+
+class _Search:
+    """One modality of a bank.
+
+    Args:
+        part: Its vectors. [items, dims]
+        k: Neighbours wanted, at least 1.
+        block: Similarities held at once.
+    """
+
+    def __init__(self, part: Tensor, k: int, block: int) -> None:
+        self.nodes = has_modality(part).nonzero()[:, 0]
+        rows = part if len(self.nodes) == len(part) else part[self.nodes]
+        self.equal = EqualRows.of(rows, block)
+        self.space = Space(self.equal.one_each(rows), [0, len(self.equal.first)], "cosine")
+        self.k = min(k, len(rows))
+        self.block = block
+        self.width = part.shape[1]
+
+    def edges(self, queries: Tensor) -> Tensor:
+        """Edges from the nearest to each query. [2, edges]."""
+        there = has_modality(queries).nonzero()[:, 0]
+        width = queries.shape[1]
+        require(width == self.width, f"queries are {width} wide, the bank {self.width}; use the same features for both")
+        found = torch.empty(len(there), self.k, dtype=torch.int64, device=queries.device)
+        if self.k and len(there):
+            space = Space(queries[there], [0, len(there)], "cosine")
+            for some in torch.arange(len(there), device=queries.device).split(max(1, self.block // len(self.space.x))):
+                found[some] = self._nearest(space, some)
+        return torch.stack([self.nodes[found].flatten(), there.repeat_interleave(self.k)])
+
+    def _nearest(self, queries: Space, rows: Tensor) -> Tensor:
+        """The nearest items of some queries, among those that have the modality. [rows, k]."""
+        groups = len(self.space.x)
+        count = min(self.k, groups)
+        if count == groups:
+            chosen = torch.arange(groups, device=rows.device).expand(len(rows), -1)
+        else:
+            chosen = self._nearest_groups(queries, rows, count)
+        found = torch.empty(len(rows), self.k, dtype=torch.int64, device=rows.device)
+        found[:, :count] = self.equal.first[chosen]
+        several = self.equal.repeated(chosen)
+        if len(several):
+            scores = self._pairs(queries, rows[several], chosen[several])
+            found[several] = self.equal.first_members(chosen[several], scores, self.k)
+        return found
+
+    def _nearest_groups(self, queries: Space, rows: Tensor, count: int) -> Tensor:
+        """The nearest groups of equal items, fewer than there are. [rows, count]."""
+        quick, _, slack = queries.single
+        chosen, unsure = tiles.top_anywhere(tiles.product(quick[rows], self.space.single[0]), count, slack)
+        if unsure is None:
+            return chosen
+        scores = self._pairs(queries, rows[unsure.rows], unsure.columns)
+        chosen[unsure.rows] = unsure.columns.gather(1, _highest(scores, count))
+        # Ties without end, such as those of a row of zeros.
+        crowded = unsure.rows[unsure.crowded]
+        for some in crowded.split(max(1, self.block // len(self.space.x))):
+            chosen[some] = _highest(self._all(queries, rows[some]), count)
+        return chosen
+
+    def _pairs(self, queries: Space, rows: Tensor, groups: Tensor) -> Tensor:
+        """Similarities of some queries to some groups of each, on the grid where ties are equal. [rows, groups]."""
+        scores = torch.empty(groups.shape, dtype=torch.float64, device=rows.device)
+        for some in torch.arange(len(rows), device=rows.device).split(
+            max(1, self.block // (groups.shape[1] * self.width))
+        ):
+            wide = queries.exact(rows[some])[:, None]
+            scores[some] = self.space.scores(wide, self.space.exact(groups[some]))[:, 0]
+        return scores
+
+    def _all(self, queries: Space, rows: Tensor) -> Tensor:
+        """Similarities of some queries to all groups, on that grid. [rows, groups]."""
+        wide = queries.exact(rows)[None]
+        groups = torch.arange(len(self.space.x), device=rows.device)
+        parts = groups.split(max(1, self.block // self.width))
+        return torch.cat([self.space.scores(wide, self.space.exact(some)[None])[0] for some in parts], dim=1)
+
+
+def _highest(scores: Tensor, k: int) -> Tensor:
+    """Columns of the `k` highest scores of each row; of equal ones, the first. [rows, k]."""
+    return scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
