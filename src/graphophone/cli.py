@@ -284,11 +284,12 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "corpora",
         lambda options: (options.parser.print_help(), USAGE)[1],
-        "list, check and download corpora",
+        "list, check, download and convert corpora",
         "  graphophone corpora list\n"
         "  graphophone corpora check ravdess --root data/ravdess\n"
         "  graphophone corpora check table --root my_corpus.csv --option label=emotion\n"
-        "  graphophone corpora download ravdess --root data/ravdess",
+        "  graphophone corpora download ravdess --root data/ravdess\n"
+        "  graphophone corpora convert features_train.pkl features_test.pkl --output my_features",
     )
     actions = sub.add_subparsers(title="actions", metavar="ACTION", parser_class=_Parser)
     _command(actions, "list", run_corpora_list, "list the corpora", "  graphophone corpora list")
@@ -314,6 +315,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     download.add_argument("corpus")
     download.add_argument("--root", required=True, help="folder to put it in")
+    convert = _command(
+        actions,
+        "convert",
+        run_corpora_convert,
+        "turn published pickles of features into a table and vectors, without running anything of theirs",
+        "  graphophone corpora convert features_train.pkl features_test.pkl --output my_features\n"
+        "  graphophone corpora check features --root my_features",
+    )
+    convert.add_argument("files", nargs="+", metavar="FILE", help="pickles")
+    convert.add_argument("--output", required=True, help="folder for items.csv and vectors.safetensors")
+    convert.add_argument(
+        "--names", action="append", default=[], metavar="A,B,-", help="names of a tuple's members, - to leave one out"
+    )
+    convert.add_argument("--rename", action="append", default=[], metavar="THEIRS=OURS", help="another name")
+    convert.add_argument("--classes", default="", metavar="A,B", help="names of labels that are numbers from 0")
 
     for name, summary in (
         ("models", "list the models and how many parameters they have"),
@@ -757,6 +773,28 @@ def run_corpora_download(options: argparse.Namespace) -> int:
     from graphophone import corpora
 
     out.print(f"{options.corpus} is in {corpora.download(options.corpus, options.root)}", soft_wrap=True)
+    return OK
+
+
+def run_corpora_convert(options: argparse.Namespace) -> int:
+    """``graphophone corpora convert``."""
+    from graphophone.corpora.published import convert
+
+    for words in options.rename:
+        if "=" not in words:
+            options.parser.error(f"--rename takes THEIRS=OURS, not {words!r}")
+    made = convert(
+        options.files,
+        options.output,
+        names=[words.split(",") for words in options.names],
+        rename=dict(words.split("=", 1) for words in options.rename),
+        classes=options.classes.split(",") if options.classes else (),
+    )
+    vectors = ", ".join(f"{name} of {array.shape[1]} numbers" for name, array in made.vectors.items())
+    text = f"{options.output}: {len(made.table):,} items with {vectors}; columns {', '.join(made.table)}"
+    out.print(text, highlight=False, soft_wrap=True)
+    for what in made.left_out:
+        err.print(f"left out: {what}", highlight=False, soft_wrap=True)
     return OK
 
 

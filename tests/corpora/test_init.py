@@ -17,6 +17,7 @@ def test_every_name_has_an_adapter_that_says_what_it_reads() -> None:
         "crema_d",
         "emodb",
         "esc50",
+        "features",
         "folder",
         "fsd50k",
         "iemocap",

@@ -100,8 +100,8 @@ def test_an_unusable_row_does_not_move_the_vectors(tree: Path) -> None:
     ("replacement", "message"),
     [
         ({"audio": np.zeros((24, 3)), "text": np.zeros((24, 4))}, "no array 'video'; it holds audio, text"),
-        ({**arrays(24), "text": np.zeros((23, 4))}, r"text is float64 \[23, 4\], not numbers of 24 utterances"),
-        ({**arrays(24), "text": np.full((24, 4), np.nan)}, "text of utterance 0 is not finite"),
+        ({**arrays(24), "text": np.zeros((23, 4))}, r"text is float64 \[23, 4\], not numbers for each of the 24 rows"),
+        ({**arrays(24), "text": np.full((24, 4), np.nan)}, "no item has text"),
         ({**arrays(24), "text": np.array([{}] * 24)}, "damaged"),
         (None, "damaged"),
     ],

@@ -29,6 +29,7 @@ CORPORA: Registry[Corpus] = Registry(
         "crema_d": "graphophone.corpora.crema_d:load",
         "emodb": "graphophone.corpora.emodb:load",
         "esc50": "graphophone.corpora.esc50:load",
+        "features": "graphophone.corpora.features:load",
         "folder": "graphophone.corpora.folder:load",
         "fsd50k": "graphophone.corpora.fsd50k:load",
         "iemocap": "graphophone.corpora.iemocap:load",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pandas as pd
 from graphophone.corpora.base import Corpus, CorpusError, corpus_folder
 from graphophone.corpora.given import MODALITIES, Given
 from graphophone.corpora.table import read_table
-from graphophone.registry import did_you_mean
+from graphophone.corpora.vectors import choose_modalities, read_vectors
 
 CLASSES = ("negative", "positive")
 """Names of the labels 0 and 1 of the table."""
@@ -48,7 +47,7 @@ def load(root: Path, *, modalities: Sequence[str] | str = MODALITIES) -> Corpus:
     missing = [column for column in _COLUMNS if column not in frame]
     if missing:
         raise CorpusError(f"{folder / TABLE}: no column {missing[0]!r}; it needs {', '.join(_COLUMNS)}")
-    vectors = _read_vectors(folder / VECTORS, wanted, len(frame))
+    vectors = read_vectors(folder / VECTORS, len(frame), wanted)
     names = dict(enumerate(CLASSES))
     table = pd.DataFrame(
         {
@@ -77,46 +76,3 @@ def load(root: Path, *, modalities: Sequence[str] | str = MODALITIES) -> Corpus:
         ),
         given=Given.side_by_side(vectors),
     )
-
-
-def choose_modalities(corpus: str, given: Sequence[str] | str) -> tuple[str, ...]:
-    """Modalities named by an option, in the usual order.
-
-    Raises:
-        CorpusError: If one is unknown, or there is none.
-    """
-    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
-    for name in names:
-        if name not in MODALITIES:
-            hint = did_you_mean(name, MODALITIES)
-            raise CorpusError(f"corpus {corpus!r}: unknown modality {name!r}.{hint} Use {', '.join(MODALITIES)}")
-    if not names:
-        raise CorpusError(f"corpus {corpus!r}: modalities is empty; name one or more of {', '.join(MODALITIES)}")
-    return tuple(name for name in MODALITIES if name in names)
-
-
-def _read_vectors(path: Path, wanted: Sequence[str], length: int) -> dict[str, np.ndarray]:
-    """An array per modality, float32 ``[utterances, dims]``.
-
-    Raises:
-        CorpusError: If one is missing, or is not a row of finite numbers per utterance.
-    """
-    vectors = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for name in wanted:
-                if name not in archive:
-                    raise CorpusError(f"{path}: no array {name!r}; it holds {', '.join(archive)}")
-                vectors[name] = archive[name]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CorpusError(f"{path}: damaged ({' '.join(str(error).split())}); fetch it again") from error
-    for name, array in vectors.items():
-        if array.ndim != 2 or len(array) != length or array.dtype.kind not in "fiu":
-            raise CorpusError(
-                f"{path}: {name} is {array.dtype} {list(array.shape)}, not numbers of {length} utterances "
-                f"({TABLE}); use files that belong together"
-            )
-        if not np.isfinite(array).all():
-            row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-            raise CorpusError(f"{path}: {name} of utterance {row} is not finite; make the vectors anew")
-    return vectors

@@ -83,15 +83,7 @@ def load(
     """
     path = _find(Path(root).expanduser().absolute(), file)
     name = name or path.stem
-    problems: list[Problem] = []
-    if path.suffix.lower() in (".parquet", ".pq"):
-        try:
-            frame = pd.read_parquet(path)
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            raise CorpusError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
-        rows = list(range(len(frame)))
-    else:
-        frame, rows, problems = read_table(path, delimiter, encoding)
+    frame, rows, problems = read_any(path, delimiter, encoding)
     wanted = {
         "id": id,
         "audio": audio,
@@ -107,7 +99,7 @@ def load(
         "split": split,
         "spontaneous": spontaneous,
     }
-    frame = _rename(frame, {ours: theirs for ours, theirs in wanted.items() if theirs is not None}, path)
+    frame = rename_columns(frame, {ours: theirs for ours, theirs in wanted.items() if theirs is not None}, path)
     for ours, instead in (("audio", "text"), ("label", "labels")):
         if ours not in frame and instead not in frame:
             columns = ", ".join(frame.columns)
@@ -141,6 +133,19 @@ def _find(root: Path, file: str | None) -> Path:
     if not path.is_file():
         raise CorpusError(f"{path}: no such table; give a CSV, TSV or Parquet file as root")
     return path
+
+
+def read_any(
+    path: Path, delimiter: str | None = None, encoding: str | None = None
+) -> tuple[pd.DataFrame, list[int], list[Problem]]:
+    """A table in text or Parquet, and the rest of :func:`read_table`; the rows of Parquet are numbered from 0."""
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        return read_table(path, delimiter, encoding)
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise CorpusError(f"{path}: cannot be read as Parquet ({_first_line(error)})") from error
+    return frame, list(range(len(frame))), []
 
 
 def read_table(
@@ -199,7 +204,12 @@ def _guess_delimiter(path: Path, text: str) -> str:
     return max(counts, key=lambda mark: counts[mark])
 
 
-def _rename(frame: pd.DataFrame, wanted: dict[str, str], path: Path) -> pd.DataFrame:
+def rename_columns(frame: pd.DataFrame, wanted: dict[str, str], path: Path) -> pd.DataFrame:
+    """A table whose columns have names of ours (the keys) in place of their own; what is in the way is renamed too.
+
+    Raises:
+        CorpusError: If a column is not there, or is wanted twice.
+    """
     frame = frame.set_axis([str(column).strip() for column in frame.columns], axis=1)
     renamed: dict[str, str] = {}
     for ours, theirs in wanted.items():
