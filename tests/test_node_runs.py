@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from graphophone import jobs, runs
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.statistics import interval
+from graphophone.graphs.attachment import chance_of_true_label, min_random_edges
 from graphophone.inference import Recognizer
 from graphophone.recipes import load_recipe
 
@@ -192,6 +193,7 @@ def test_seeds_decide_and_processes_do_not(recipe, tmp_path, no_report):
         {"sampling": "whole", "learning_rate": 0.01},
         {"attachment": "random", "true_share": 0.5, "reference_size": 12, "edges": 2},
         {"attachment": "none"},
+        {"attachment": "random", "edges": "auto", "certainty": 0.95},
         {"batch_graphs": 3},
     ],
 )
@@ -199,13 +201,23 @@ def test_ways_to_sample_and_to_answer(recipe, notes, tmp_path, no_report, option
     recipe["task"] |= options
     recipe["training"] |= {"epochs": 4}
     run = quietly(recipe, tmp_path, folds=[0])
-    assert run.metrics["ua"]["mean"] > (0.45 if options.get("attachment") == "random" else 0.7)
+    # Random edges bring what random classes say; three classes.
+    assert run.metrics["ua"]["mean"] > (1 / 3 if options.get("attachment") == "random" else 0.7)
     recognizer = Recognizer.from_pretrained(run.model)
     references = recognizer.bundle.references
     if "reference_size" in options:
         assert [len(graph.x) for graph in references] == [12] * 3
     told = pd.read_csv(run.folder / "predictions.csv")
     assert not told["p_low"].isna().any()
+    if options.get("edges") == "auto":
+        edges = recognizer.bundle.attachment["edges"]
+        kinds = [(graph.true, graph.pseudo) for graph in references]
+        assert edges == max(min_random_edges(*kind, 0.95) for kind in kinds)
+        told = json.loads((run.folder / "run.json").read_text("utf-8"))["attachment"]
+        chance = np.mean([chance_of_true_label(edges, *kind) for kind in kinds])
+        assert told == {"how": "random", "edges": [edges, edges], "chance": pytest.approx(chance)}
+        assert f"{edges} drawn by lot" in (run.model / "README.md").read_text("utf-8")
+        assert f"in {100 * chance:.0f} % of the draws" in (run.model / "README.md").read_text("utf-8")
     if options.get("attachment") == "none":  # what it answers with holds nothing of single recordings
         assert references == ()
         assert not (run.model / "references.safetensors").exists()

@@ -547,9 +547,12 @@ def evaluate(folder: str | Path) -> Run:
             metrics={name: metrics[name] for name in HEADLINES[kind]},
             card={"weights": sentence},
         )
-    if metrics["complete"] and not described["finished"]:
-        described["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
-        write_json(folder / "run.json", described)
+    now = _read_json(folder / "run.json")  # another process may have added seeds in the meantime
+    found = {**now, **_attachment([job for _, job in jobs])}
+    if metrics["complete"] and now["seeds"] == described["seeds"] and not now["finished"]:
+        found["finished"] = datetime.now(UTC).isoformat(timespec="seconds")
+    if found != now:
+        write_json(folder / "run.json", found)
     write_report(folder)
     return Run(folder, metrics, _problems(folder, described))
 
@@ -573,6 +576,16 @@ def _beside(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         if values:
             found[key] = interval(values).to_dict()
     return found
+
+
+def _attachment(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How trainings attach recordings to known ones: ``edges``, fewest and most, and the mean ``chance`` of a label."""
+    found = [job["attachment"] for job in jobs if job.get("attachment")]
+    if not found:
+        return {}
+    edges, chances = [each["edges"] for each in found], [each["chance"] for each in found if "chance" in each]
+    facts = {"how": found[0]["how"], "edges": [min(edges), max(edges)]}
+    return {"attachment": {**facts, "chance": float(np.mean(chances))} if chances else facts}
 
 
 def _deployed(jobs: Sequence[tuple[Path, dict[str, Any]]], headline: str) -> tuple[Path, str]:

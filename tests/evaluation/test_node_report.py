@@ -214,6 +214,20 @@ def test_budget_of_other_models_is_said_too(make_run: MakeRun, check: Check) -> 
     assert "All training labels there, 5 % of the training labels here." in page.row("GLNN, weighted pooling")[-1]
 
 
+@pytest.mark.parametrize("chance", ["exact", "literal"])
+def test_the_number_of_random_edges_that_a_certainty_asks_for(
+    make_node_run: MakeRun, check: Check, chance: str
+) -> None:
+    task = {"task.edges": "auto", "task.certainty": 0.95, "task.chance": chance}
+    attachment = {"how": "random", "edges": [4, 6], "chance": 0.9634}
+    folder = make_node_run(folds=1, seeds=(0,), states=0, recipe=task, run={"attachment": attachment}, **SMALL)
+    text = check(write_report(folder)).text
+    assert "tied to T = 4 to 6 items drawn at random" in text
+    assert "reaches a true label with a probability of 96.3 %" in text
+    assert "the fewest for 95 % in every graph" in text
+    assert ("by the paper's formula" in text) == (chance == "literal")
+
+
 def test_figures_that_the_paper_quotes_stand_below(make_node_run: MakeRun, check: Check) -> None:
     corpus = {"name": "iemocap", "items": 4490, "classes": SMALL["classes"], "speakers": 10}
     sizes = {"name": "random0", "train": 359, "unlabelled": 3233, "validation": 449, "test": 449}

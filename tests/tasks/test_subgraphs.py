@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch_geometric.data import Data
 
 from graphophone.evaluation.embeddings import mean_average_distance, silhouette
+from graphophone.graphs.attachment import chance_of_true_label, min_random_edges
 from graphophone.graphs.signed import Signed
 from graphophone.graphs.similarity import KNN
 from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
@@ -207,6 +208,41 @@ def test_attached_to_nothing_it_gives_no_recording_away() -> None:
     torch.nn.init.zeros_(task.model.classifier.conv.lin.weight)  # type: ignore[union-attr, arg-type]
     task.load_state_dict(task.state_dict())
     assert not before.equals(task.pseudo_labels()["confidence"])  # of the weights as they are
+
+
+@pytest.mark.parametrize("chance", ["exact", "literal"])
+@pytest.mark.parametrize("certainty", [0.5, 0.9, 0.99])
+def test_as_many_random_edges_as_reach_a_true_label(chance: Any, certainty: float) -> None:
+    options = {"draws": 4, "reference_size": 40, "chance": chance, "certainty": certainty}
+    task = task_of(edges="auto", **options)
+    companions = task.companions()
+    exact = chance == "exact"
+    counts = [(int((graph.y >= 0).sum()), int((graph.y < 0).sum())) for graph in companions["references"]]
+    edges = companions["attachment"]["edges"]
+    assert edges == max(min_random_edges(*count, certainty, exact=exact) for count in counts) > 1
+    found = task.findings()["attachment"]
+    chances = [chance_of_true_label(edges, *count, exact=exact) for count in counts]
+    assert min(chances) >= certainty
+    assert found == {"how": "random", "edges": edges, "chance": pytest.approx(sum(chances) / 4)}
+    # As if the number had been given.
+    given = task_of(edges=edges, **options)
+    given.references = given.refer()
+    with torch.no_grad():
+        first, second = (one.eval().predict_step(questions(), 0)["probabilities"] for one in (task, given))
+    assert torch.equal(first, second)
+    assert given.findings() == {"attachment": found}
+
+
+def test_edges_that_are_not_drawn_have_no_certainty() -> None:
+    assert task_of(attachment="nearest", edges=3).findings() == {"attachment": {"how": "nearest", "edges": 3}}
+    assert task_of(attachment="none").findings() == {"attachment": {"how": "none", "edges": 0}}
+    for attachment in ("nearest", "none"):
+        with pytest.raises(TaskError, match=f"task.attachment is {attachment}; give a number"):
+            task_of(edges="auto", attachment=attachment)
+    with pytest.raises(TaskError, match=r"task\.certainty"):
+        task_of(edges="auto", certainty=0.0)
+    with pytest.raises(TaskError, match="no node with a true label"):
+        task_of(edges="auto", true_share=0.0).companions()
 
 
 def test_other_weights_draw_other_references() -> None:

@@ -101,13 +101,35 @@ def node_facts(results: RunResults) -> list[tuple[str, str]]:
         facts.append(
             (
                 "Answers",
-                f"each item is tied to T = {task['edges']} {how} of {plural(draws, 'reference graph')}{size} "
+                f"each item is tied to {_edges(results)} {how} of {plural(draws, 'reference graph')}{size} "
                 f"(R = {draws})"
                 + (f", {100 * float(share):g} % of whose nodes have a true label" if share is not None else "")
-                + ("; probabilities are averaged over them" if draws > 1 else ""),
+                + ("; probabilities are averaged over them" if draws > 1 else "")
+                + _certainty(results),
             )
         )
     return facts
+
+
+def _edges(results: RunResults) -> str:
+    """T, as it was given or, once there is a training, as it was chosen."""
+    task, found = results.recipe.get("task") or {}, results.info.get("attachment") or {}
+    if task.get("edges") == "auto" and not found:
+        return "T (chosen by each training)"
+    low, high = found.get("edges") or (task["edges"], task["edges"])
+    return f"T = {low}" if low == high else f"T = {low} to {high}"
+
+
+def _certainty(results: RunResults) -> str:
+    """How likely random edges reach a true label, as a clause."""
+    task, chance = results.recipe.get("task") or {}, (results.info.get("attachment") or {}).get("chance")
+    if chance is None:
+        return ""
+    literal = ", by the paper's formula" if task.get("chance") == "literal" else ""
+    wanted = ""
+    if task.get("edges") == "auto":
+        wanted = f" (T is the fewest for {100 * float(task.get('certainty') or 0.9):g} % in every graph)"
+    return f"; one of the T reaches a true label with a probability of {100 * chance:.1f} %{literal}{wanted}"
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,10 @@ class SupervisedTask(LightningModule):
         """
         return {}
 
+    def findings(self) -> dict[str, Any]:
+        """What a training found out beside its results, for its ``metrics.json``."""
+        return {}
+
     def pseudo_labels(self) -> pd.DataFrame | None:
         """What the network takes training items without label for: ``id``, ``predicted`` (a number), ``confidence``.
 

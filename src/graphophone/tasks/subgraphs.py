@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphophone.evaluation.embeddings import mean_average_distance
-from graphophone.graphs.attachment import Attachment, attach
+from graphophone.graphs.attachment import Attachment, attach, chance_of_true_label, min_random_edges
 from graphophone.graphs.signed import Signed
 from graphophone.graphs.subgraphs import SubgraphSampler, WholePool
 from graphophone.models.attached import NODES, PseudoLabels, draw_references, predict_attached, pseudo_label
@@ -63,7 +63,11 @@ class SubgraphClassification(NodeTask):
         unlabelled: Unlabelled recordings in a subgraph.
         batch_graphs: Subgraphs in one step.
         sampling: ``"subgraphs"``; or ``"whole"``, a control: the pool is one graph, and a step is an epoch.
-        edges: T, edges of each new recording.
+        edges: T, edges of each new recording; ``"auto"``: the fewest random ones with which a recording reaches a node
+            with a true label with probability ``certainty`` or more, in every reference graph.
+        certainty: See ``edges``; 0.9 in one place of the paper, above 0.99 in another.
+        chance: How that probability is counted: ``"exact"``, or ``"literal"`` as the paper's formula has it; see
+            `graphophone.graphs.attachment.chance_of_true_label`.
         draws: R, reference graphs that answers are averaged over (1 as published).
         attachment: Whether a new recording is attached to ``"random"`` nodes, as published, to the ``"nearest"``, or
             to ``"none"``: the graph then serves training alone, and no recording of it is given away with the network.
@@ -92,7 +96,9 @@ class SubgraphClassification(NodeTask):
         unlabelled: int = 5,
         batch_graphs: int = 1,
         sampling: Sampling = "subgraphs",
-        edges: int = 4,
+        edges: int | Literal["auto"] = 4,
+        certainty: float = 0.9,
+        chance: Literal["exact", "literal"] = "exact",
         draws: int = 10,
         attachment: Attachment = "random",
         reference_size: int | None = None,
@@ -118,7 +124,7 @@ class SubgraphClassification(NodeTask):
             "per_class": per_class,
             "unlabelled": unlabelled,
             "batch_graphs": batch_graphs,
-            "edges": edges,
+            "edges": 1 if edges == "auto" else edges,
             "draws": draws,
             "validate_every": validate_every,
         }
@@ -132,6 +138,12 @@ class SubgraphClassification(NodeTask):
             )
         if true_share is not None and not 0 <= true_share <= 1:
             raise TaskError(f"task.true_share must be a share, from 0 to 1, not {true_share}")
+        if not 0 < certainty <= 1:
+            raise TaskError(f"task.certainty must be a probability above 0, at most 1, not {certainty}")
+        if edges == "auto" and attachment != "random":
+            raise TaskError(
+                f"task.edges auto counts edges drawn by lot, and task.attachment is {attachment}; give a number"
+            )
         if class_weights is not None:
             raise TaskError("sampled subgraphs hold every class equally often: set training.class_weights to false")
         self.num_classes = num_classes
@@ -140,6 +152,8 @@ class SubgraphClassification(NodeTask):
         self.batch_graphs = batch_graphs
         self.sampling = sampling
         self.edges = edges
+        self.certainty = certainty
+        self.chance = chance
         self.draws = draws
         self.attachment: Attachment = attachment
         self.reference_size = reference_size
@@ -307,12 +321,42 @@ class SubgraphClassification(NodeTask):
 
     @property
     def _how(self) -> dict[str, Any]:
-        """How recordings are attached."""
-        return {"edges": self.edges, "how": self.attachment, "seed": self.seed}
+        """How recordings are attached to the references."""
+        return {
+            "edges": self._fewest() if self.edges == "auto" else self.edges,
+            "how": self.attachment,
+            "seed": self.seed,
+        }
+
+    def _fewest(self) -> int:
+        """T with which every reference has the wanted certainty."""
+        for graph in self.references:
+            if not graph.true:
+                raise TaskError(
+                    "a reference graph has no node with a true label, so no number of edges is enough for task.edges "
+                    "auto; raise task.reference_size, or set task.true_share or task.edges"
+                )
+        exact = self.chance == "exact"
+        return max(min_random_edges(g.true, g.pseudo, self.certainty, exact=exact) for g in self.references)
+
+    def findings(self) -> dict[str, Any]:
+        """``attachment``: how recordings are attached (``how``, ``edges``), and for random edges ``chance``.
+
+        The latter is the probability that one of the edges reaches a true label, mean over the references.
+        """
+        self.references = self.references or self.refer()
+        how = self._how
+        found: dict[str, Any] = {"how": how["how"], "edges": 0 if how["how"] == "none" else how["edges"]}
+        if how["how"] == "random":
+            exact = self.chance == "exact"
+            chances = [chance_of_true_label(how["edges"], g.true, g.pseudo, exact=exact) for g in self.references]
+            found["chance"] = sum(chances) / len(chances)
+        return {"attachment": found}
 
     def companions(self) -> dict[str, Any]:
         """The reference graphs, if any, with the names of their recordings, and how new ones are attached."""
-        references = _on("cpu", self.references or self.refer())
+        self.references = self.references or self.refer()
+        references = _on("cpu", self.references)
         for graph in references:
             graph.id = [self._ids[row] for row in graph.node.tolist()]
         return {"references": references, "attachment": self._how}
