@@ -34,6 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(vggish_network, "CHANNELS", (3, 0, 4, 0, 5, 6, 0, 7, 8, 0))
     monkeypatch.setattr(vggish_network, "HIDDEN", 9)
     monkeypatch.setenv("GRAPHOPHONE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GRAPHOPHONE_VGGISH", raising=False)
     vggish._network.cache_clear()
     yield
     vggish._network.cache_clear()
@@ -217,6 +218,52 @@ def test_a_saved_pipeline_asks_for_its_weights(published: Path, tmp_path: Path, 
     convert_vggish(published)
     with pytest.raises(FeatureError, match="holds other weights"):
         FeaturePipeline.from_dict(saved.to_dict()).extractor.prepare()
+
+
+def test_a_saved_pipeline_knows_its_weights_and_not_where_they_lay(
+    published: Path, tmp_path: Path, signal: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "private" / "mine.safetensors"
+    place.parent.mkdir()
+    mine = convert_vggish(published, place)
+    saved = FeaturePipeline(create_extractor("vggish", weights=str(mine)))
+    expected, described = saved(signal, 16000), saved.to_dict()
+    assert described["extractor"]["config"] == {"weights": "mine.safetensors", "digest": saved.extractor.digest}
+    old = {
+        **described,
+        "extractor": {"name": "vggish", "config": {**described["extractor"]["config"], "weights": str(place)}},
+    }
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    mine.rename(elsewhere)
+    for text in (described, old):  # folders that were saved before have the path
+        lost = FeaturePipeline.from_dict(text)
+        assert lost.to_dict() == described  # a folder can be read, and its card written, without the weights
+        assert lost.fingerprint == saved.fingerprint
+        with pytest.raises(FeatureError, match=r"no weights with the hash .*mine.*GRAPHOPHONE_VGGISH") as caught:
+            lost(signal, 16000)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setenv("GRAPHOPHONE_VGGISH", str(elsewhere))
+    for text in (described, old):
+        np.testing.assert_array_equal(FeaturePipeline.from_dict(text)(signal, 16000), expected)
+    assert create_extractor("vggish").fingerprint == saved.extractor.fingerprint  # named, where no file is given
+    monkeypatch.delenv("GRAPHOPHONE_VGGISH")
+    torch.save(network(seed=1).state_dict(), published)
+    other = convert_vggish(published)  # at the default place: not the one that is wanted
+    monkeypatch.setenv("GRAPHOPHONE_VGGISH", str(other))
+    with pytest.raises(FeatureError, match="holds other weights"):
+        FeaturePipeline.from_dict(described).extractor.prepare()
+    elsewhere.rename(other.with_name("mine.safetensors"))
+    np.testing.assert_array_equal(FeaturePipeline.from_dict(described)(signal, 16000), expected)
+
+
+def test_a_file_that_is_named_is_meant(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert_vggish(published)
+    monkeypatch.setenv("GRAPHOPHONE_VGGISH", str(vggish_network.default_weights()))
+    with pytest.raises(FeatureError, match=r"no weights at \S*absent"):
+        create_extractor("vggish", weights=str(tmp_path / "absent.safetensors")).prepare()
+    monkeypatch.setenv("GRAPHOPHONE_VGGISH", str(tmp_path / "gone.safetensors"))
+    with pytest.raises(FeatureError, match=r"no weights at \S*gone"):
+        create_extractor("vggish").prepare()
 
 
 def test_a_corpus_is_extracted_once(published: Path, make_corpus: Callable[..., Corpus], cache: FeatureCache) -> None:

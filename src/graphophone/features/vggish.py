@@ -17,6 +17,9 @@ from graphophone.features.logmel128 import HOP, RATE, WINDOW, log_mel
 if TYPE_CHECKING:
     from graphophone.features.vggish_network import VggishNetwork
 
+VARIABLE = "GRAPHOPHONE_VGGISH"
+"""Environment variable that names the file of weights."""
+
 _FRAMES, _BANDS, _DIMS = 96, 64, 128
 # Segments that go through the network at once: about 60 MB of pictures.
 _BATCH = 16
@@ -36,12 +39,15 @@ class Vggish(Extractor):
         from graphophone.features.vggish_network import convert_vggish
         convert_vggish("vggish.pth")
 
-    Without any, `logmel128` hears the same bands.
+    Without any, `logmel128` hears the same bands. A model that was saved holds the name of its file and the hash of its
+    weights, no path: it takes the file that the environment variable ``GRAPHOPHONE_VGGISH`` names, or the one of that
+    name (or of the default name) where ``convert_vggish`` writes, whichever has these weights.
 
     Cost: 1.7 GFLOP a segment, about 1/40 of real time on one core; each worker process holds 290 MB of weights.
 
     Args:
-        weights: The file that ``convert_vggish`` wrote; None for the place where it writes by default.
+        weights: The file that ``convert_vggish`` wrote; None for the one that ``GRAPHOPHONE_VGGISH`` names, else the
+            place where it writes by default.
         digest: Hash of this file, by which a saved model knows the weights it was trained with; empty takes any.
 
     Shapes:
@@ -74,28 +80,57 @@ class Vggish(Extractor):
 
     @property
     def config(self) -> dict[str, Any]:
-        """The file as it was named, and the hash of the weights.
+        """The name of the file, without its folder, and the hash of the weights.
 
         Raises:
-            FeatureError: If there are no weights.
+            FeatureError: If neither is known and there are no weights.
         """
-        return {"weights": self._weights, "digest": self.digest}
+        return {"weights": self._weights and Path(self._weights).name, "digest": self.digest}
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights.
+
+        Raises:
+            FeatureError: If none was given, and there are no weights.
+        """
+        return self._digest or self._found[1]
+
+    def prepare(self) -> None:
+        """Look for the weights.
+
+        Raises:
+            FeatureError: If there are none, or none with the hash that was asked for.
+        """
+        super().prepare()
+        self._found  # noqa: B018 - looked for once
 
     @functools.cached_property
-    def digest(self) -> str:
-        """Hash of the file of weights; read once.
+    def _found(self) -> tuple[Path, str]:
+        """The file of weights, and its hash; read once."""
+        from graphophone.features.vggish_network import default_weights
 
-        Raises:
-            FeatureError: If there is none, or it is not the one asked for.
-        """
-        path = self._path()
-        found = content_hash(str(path))
-        if self._digest and found != self._digest:
+        named, default = os.environ.get(VARIABLE), default_weights()
+        given = [] if self._weights is None else [Path(self._weights).expanduser()]
+        beside = [default.with_name(path.name) for path in given]
+        places = [*given, *([Path(named).expanduser()] if named else []), *beside, default]
+        if not self._digest:  # the first one that is named is meant; a hash tells whether another has the same weights
+            places = places[:1]
+        files = {path: content_hash(str(path)) for path in dict.fromkeys(places) if path.is_file()}
+        if not files:
+            wanted = f" with the hash {self._digest[:12]}..." if self._digest else ""
             raise FeatureError(
-                f"vggish: {path} holds other weights than those asked for (hash {self._digest[:12]}...); give the "
-                "file that the model was trained with"
+                f"vggish: there are no weights{wanted} at {' or '.join(map(str, dict.fromkeys(places)))}; name them in "
+                f"{VARIABLE}, convert the published ones with "
+                "graphophone.features.vggish_network.convert_vggish(FILE), or use the extractor logmel128"
             )
-        return found
+        fitting = [(path, found) for path, found in files.items() if self._digest in ("", found)]
+        if not fitting:
+            raise FeatureError(
+                f"vggish: {' and '.join(map(str, files))} holds other weights than those asked for (hash "
+                f"{self._digest[:12]}...); name the file that the model was trained with in {VARIABLE}"
+            )
+        return fitting[0]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -111,21 +146,11 @@ class Vggish(Extractor):
     def __repr__(self) -> str:
         return f"Vggish(weights={self._weights!r})"
 
-    def _path(self) -> Path:
-        from graphophone.features.vggish_network import default_weights
-
-        path = default_weights() if self._weights is None else Path(self._weights).expanduser()
-        if not path.is_file():
-            raise FeatureError(
-                f"vggish: there are no weights at {path}; convert the published ones with "
-                "graphophone.features.vggish_network.convert_vggish(FILE), or use the extractor logmel128"
-            )
-        return path
-
     def _extract(self, signal: np.ndarray) -> np.ndarray:
         import torch
 
-        network = _network(str(self._path()), self.digest)
+        path, digest = self._found
+        network = _network(str(path), digest)
         bands = log_mel(signal)
         count = len(bands) // _FRAMES
         segments = torch.from_numpy(bands[: count * _FRAMES].reshape(count, _FRAMES, _BANDS))
