@@ -5,10 +5,13 @@ from graphophone.nn.attention import GraphAttention
 from graphophone.nn.clustering import Clusters, centroid_spread, pooled_centroids, sampled_centroids
 from graphophone.nn.conv_ffn import ConvFFN
 from graphophone.nn.convolution import GINConv, GraphLSTMConv, NeighbourLSTM
+from graphophone.nn.cross_attention import CrossAttention, CrossModalStream, Sequences
 from graphophone.nn.density import density_peaks
 from graphophone.nn.drop_path import DropPath
 from graphophone.nn.ffn import FFN
 from graphophone.nn.fuzzy import fuzzy_c_means, fuzzy_centroids, fuzzy_memberships
+from graphophone.nn.graph_attention_v2 import GraphAttentionV2
+from graphophone.nn.graph_stack import GraphStack
 from graphophone.nn.graphmix import GraphMix
 from graphophone.nn.grid import grid_neighbours, pool_grid
 from graphophone.nn.kmeans import k_means
@@ -20,6 +23,7 @@ from graphophone.nn.recurrent import FrameRNN
 from graphophone.nn.self_supervision import SelfSupervision
 from graphophone.nn.signed import SignedGATConv, SignedGCNConv, SignedGINConv, signed_norm
 from graphophone.nn.stem import ConvStem, Downsample
+from graphophone.nn.typed_stack import TypedStack
 
 __all__ = [
     "FFN",
@@ -27,14 +31,18 @@ __all__ = [
     "Clusters",
     "ConvFFN",
     "ConvStem",
+    "CrossAttention",
+    "CrossModalStream",
     "Downsample",
     "DropPath",
     "FrameRNN",
     "GINConv",
     "GraphAttention",
+    "GraphAttentionV2",
     "GraphConv",
     "GraphLSTMConv",
     "GraphMix",
+    "GraphStack",
     "GridClustering",
     "LHGBlock",
     "NeighbourLSTM",
@@ -42,9 +50,11 @@ __all__ = [
     "NeighbourPlanError",
     "PositionCloseness",
     "SelfSupervision",
+    "Sequences",
     "SignedGATConv",
     "SignedGCNConv",
     "SignedGINConv",
+    "TypedStack",
     "centroid_spread",
     "create_pooling",
     "density_peaks",
