@@ -102,7 +102,7 @@ class Corpus:
         licence: Name of the licence of the recordings.
         url: Where the corpus comes from.
         citation: What to cite.
-        given: Vectors and edges of items that are no recordings, whose nodes the column ``node`` names.
+        given: Ready vectors of the items, and edges between them, whose nodes the column ``node`` names.
     """
 
     name: str

@@ -10,6 +10,7 @@ import pandas as pd
 
 from graphophone.audio import find_audio
 from graphophone.corpora.base import Corpus, CorpusError, Problem, corpus_folder, read_text
+from graphophone.corpora.lists import apply_lists
 
 _FOUR = {"ang": "angry", "hap": "happy", "neu": "neutral", "sad": "sad"}
 LABEL_SETS: dict[str, dict[str, str]] = {
@@ -25,6 +26,8 @@ LABEL_SETS: dict[str, dict[str, str]] = {
     },
 }
 """Name of a label set to the published codes it takes and the class each becomes, in class order."""
+LISTED = ("angry", "happy", "neutral", "sad")
+"""Classes in the order in which the lists of ``lists`` number them."""
 CODES = ("ang", "dis", "exc", "fea", "fru", "hap", "neu", "oth", "sad", "sur", "xxx")
 """Codes of the release; ``xxx`` is an utterance that the evaluators did not agree on."""
 VOTES = {
@@ -74,7 +77,7 @@ class _Turn:
     votes: list[set[str]] = field(default_factory=list)
 
 
-def load(root: Path, *, label_set: str | int = "4490") -> Corpus:
+def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None) -> Corpus:
     """IEMOCAP: English dialogues of 10 actors, read and improvised.
 
     The official release: ``Session1`` to ``Session5`` with ``dialog/EmoEvaluation``,
@@ -101,11 +104,16 @@ def load(root: Path, *, label_set: str | int = "4490") -> Corpus:
         label_set: ``"4490"``: angry, happy, neutral, sad; ``"5531"``: the same with excited counted as happy;
             ``"6"``: happy, sad, neutral, angry, excited, frustrated. Utterances of other categories, or on
             which the evaluators did not agree, are not part of it.
+        lists: Folder of ``IEMOCAP_metadata_train.csv``, ``_val.csv`` and ``_test.csv`` as released with HemoGAT: their
+            utterances are taken, with their labels, and ``split`` is theirs (at random: every speaker and nearly every
+            dialogue is in all parts). They are of label set 5531.
 
     Raises:
         CorpusError: If there is no session folder, or none of its utterances is usable.
     """
     folder = corpus_folder(root, "iemocap")
+    if lists is not None and str(label_set) != "5531":
+        raise CorpusError("corpus 'iemocap': lists are of label_set=5531; give that too")
     classes = LABEL_SETS.get(str(label_set))
     if classes is None:
         raise CorpusError(f"corpus 'iemocap': label_set={label_set!r} is not one of {', '.join(LABEL_SETS)}")
@@ -144,8 +152,12 @@ def load(root: Path, *, label_set: str | int = "4490") -> Corpus:
     if not records:
         more = f"; the first problem: {problems[0]}" if problems else ""
         raise CorpusError(f"corpus 'iemocap': no utterance of label set {label_set} below {folder}{more}")
+    table = pd.DataFrame(records)
+    if lists is not None:
+        table, differing = apply_lists(table, lists, "IEMOCAP", dict(enumerate(LISTED)), lambda _, name: name)
+        problems += differing
     return Corpus.from_table(
-        pd.DataFrame(records),
+        table,
         name="iemocap",
         classes=tuple(dict.fromkeys(classes.values())),
         rows=None,

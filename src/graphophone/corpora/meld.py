@@ -12,11 +12,14 @@ import pandas as pd
 
 from graphophone.audio import find_audio
 from graphophone.corpora.base import Corpus, CorpusError, Problem, corpus_folder
+from graphophone.corpora.lists import apply_lists
 from graphophone.corpora.table import read_table
 from graphophone.corpora.transcripts import mend_controls
 
 EMOTIONS = ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger")
 """Classes in the order in which their owners number them."""
+LISTED = ("neutral", "joy", "anger", "sadness", "disgust", "fear", "surprise")
+"""Emotions in the order in which the lists of ``lists`` number them."""
 SENTIMENTS = ("neutral", "positive", "negative")
 PARTS = {"train": "train", "dev": "validation", "test": "test"}
 """First word of a table's name, and of a folder of clips, to the part of the published split."""
@@ -38,7 +41,13 @@ _TIME = re.compile(r"(\d+):(\d\d):(\d\d),(\d{1,3})")
 _CLIP = re.compile(r"dia(\d+)_utt(\d+)")
 
 
-def load(root: Path, *, audio: Path | None = None, label: Literal["emotion", "sentiment"] = "emotion") -> Corpus:
+def load(
+    root: Path,
+    *,
+    audio: Path | None = None,
+    label: Literal["emotion", "sentiment"] = "emotion",
+    lists: Path | None = None,
+) -> Corpus:
     """MELD: utterances of conversations between several people, with transcripts.
 
     ``train_sent_emo.csv``, ``dev_sent_emo.csv`` and ``test_sent_emo.csv`` as published; ``split`` is theirs. Ids are
@@ -62,6 +71,8 @@ def load(root: Path, *, audio: Path | None = None, label: Literal["emotion", "se
             without a clip are left out. The published clips are videos: take the sound out of them before. Without it,
             the corpus is one of transcripts.
         label: ``emotion`` (seven classes) or ``sentiment`` (three).
+        lists: Folder of ``MELD_metadata_train.csv``, ``_val.csv`` and ``_test.csv`` as released with HemoGAT: their
+            utterances are taken (all but two), with their emotions.
 
     Raises:
         CorpusError: If a table is missing or damaged, or no clip is found where a folder of them is given.
@@ -80,6 +91,11 @@ def load(root: Path, *, audio: Path | None = None, label: Literal["emotion", "se
         problems += [Problem(f"{path.name}, {problem.item}", None, problem.reason) for problem in wrong]
     table = pd.concat(frames, ignore_index=True)
     table["label"] = table[label]
+    if lists is not None:
+        if label != "emotion":
+            raise CorpusError("corpus 'meld': lists are of emotions; leave out label=sentiment")
+        table, differing = apply_lists(table, lists, "MELD", dict(enumerate(LISTED)), _listed_id)
+        problems += differing
     if audio is not None:
         table, unheard = _with_sound(table, corpus_folder(audio, "meld"))
         problems += unheard
@@ -97,6 +113,11 @@ def load(root: Path, *, audio: Path | None = None, label: Literal["emotion", "se
             "dataset for emotion recognition in conversations. ACL 2019, 527-536. https://doi.org/10.18653/v1/P19-1050"
         ),
     )
+
+
+def _listed_id(part: str, clip: str) -> str:
+    """The id of a clip of a list."""
+    return f"{'dev' if part == 'val' else part}_{clip}"
 
 
 def _read_part(path: Path, part: str) -> tuple[pd.DataFrame, list[Problem]]:
