@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics.pairwise import cosine_similarity as reference_similarity
 
 from graphophone.evaluation import figures as draw
+from graphophone.evaluation.figures_classes import precision_and_size
 from graphophone.evaluation.figures_states import spectrogram, state_map
 from graphophone.evaluation.figures_sweep import Panel, estimate_dots, sweep_curves
 from graphophone.evaluation.metrics import reliability
@@ -235,6 +236,29 @@ def test_similarity_against_scikit_learn() -> None:
 def test_short() -> None:
     assert draw.short("neutral") == "neutral"
     assert draw.short("a" * 30, 10) == "a" * 9 + "…"
+
+
+@pytest.mark.parametrize("count", [4, 60, 61])
+def test_classes_have_their_precision_recall_and_size(count: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"class": f"c{i}", "ap": float(rng.random()), "recall": float(rng.random()), "support": 5 + i}
+        for i in range(count)
+    ]
+    rows.append({"class": "absent", "ap": None, "recall": None, "support": 0})
+    figure = precision_and_size(rows)
+    there = sorted(rows[:-1], key=lambda row: -row["ap"])
+    if count > 60:
+        (dots,) = figure.axes[0].lines
+        assert sorted(dots.get_xydata().tolist()) == sorted([row["support"], row["ap"]] for row in there)
+        return
+    left, right = figure.axes
+    precision, recall, mean = left.lines
+    assert precision.get_xdata().tolist() == [row["ap"] for row in there]
+    assert recall.get_xdata().tolist() == [row["recall"] for row in there]
+    assert mean.get_xdata()[0] == pytest.approx(np.mean([row["ap"] for row in there]))
+    assert [label.get_text() for label in left.get_yticklabels()] == [row["class"] for row in there]
+    assert [bar.get_width() for bar in right.patches] == [row["support"] for row in there]
 
 
 def test_curves_have_their_points_their_intervals_and_controls() -> None:

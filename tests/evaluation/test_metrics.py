@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
+from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score
 
 from graphophone.evaluation.metrics import (
     SCALARS,
@@ -31,6 +31,7 @@ def test_majority_predictor_on_the_4490_utterances() -> None:
         "recall": 0.0,
         "precision": None,
         "f1": 0.0,
+        "ap": pytest.approx(1103 / 4490),  # all items have the same score
         "support": 1103,
         "predicted": 0,
     }
@@ -49,6 +50,10 @@ def test_hand_made_confusion() -> None:
     assert m["macro_f1"] == pytest.approx((f1_a + f1_b + 0) / 3)
     assert [c["recall"] for c in m["per_class"]] == [0.75, 0.5, None]
     assert m["per_class"][2]["precision"] == 0.0
+    assert m["per_class"][2]["ap"] is None
+    p = np.random.default_rng(0).dirichlet(np.ones(3), 6)
+    ours = [c["ap"] for c in classification_metrics(target, p, ["a", "b", "c"])["per_class"][:2]]
+    assert ours == pytest.approx([average_precision_score(np.equal(target, c), p[:, c]) for c in (0, 1)])
 
 
 def test_classes_that_never_occur_do_not_lower_the_averages() -> None:

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from graphophone.evaluation import report_nodes
 from graphophone.evaluation.report import write_report
@@ -212,6 +213,19 @@ def test_budget_of_other_models_is_said_too(make_run: MakeRun, check: Check) -> 
     page = check(write_report(folder))
     assert "It was given the labels of 48 to 52 of 960 training items (5.2 %)." in page.text
     assert "All training labels there, 5 % of the training labels here." in page.row("GLNN, weighted pooling")[-1]
+
+
+def test_precision_of_every_class_beside_its_size(make_node_run: MakeRun, check: Check) -> None:
+    folder = make_node_run(folds=2, seeds=(0, 1), states=0, **SMALL)
+    page = check(write_report(folder))
+    results = RunResults.read(folder)
+    tables = [results.predictions((job.fold, job.seed) for job in results.done if job.seed == s) for s in (0, 1)]
+    (image,) = [text for text in page.images if text.startswith("Average precision, recall and number")]
+    for name in results.classes:
+        means = np.mean([average_precision_score(table["label"] == name, table[f"p_{name}"]) for table in tables])
+        assert f"{name} {means:.2f}" in image
+    assert "Classes and their sizes" in page.text
+    assert (folder / "figures" / "sizes.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("chance", ["exact", "literal"])

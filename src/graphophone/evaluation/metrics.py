@@ -138,8 +138,8 @@ def classification_metrics(
         * ``map``, ``mauc``: mean over the classes that occur of the average precision and of the area under the
           ROC curve of their probability, each class against all others; ``mauc`` is None where all items are
           of one class;
-        * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``support``, ``predicted``; the recall
-          of a class without items and the precision of one that is never predicted are None;
+        * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``ap``, ``support``, ``predicted``; recall
+          and average precision of a class without items and the precision of one that is never predicted are None;
         * ``per_speaker``: ``speaker``, ``n``, ``ua``, ``wa``, in natural order; empty without speakers;
         * ``confusion``: counts ``[true][predicted]``; ``classes``.
 
@@ -186,6 +186,7 @@ def classification_metrics(
                 "recall": float(recall[i]) if support[i] else None,
                 "precision": float(precision[i]) if times_predicted[i] else None,
                 "f1": float(f1[i]) if support[i] or times_predicted[i] else None,
+                "ap": float(ranked.average_precision[i]) if support[i] else None,
                 "support": int(support[i]),
                 "predicted": int(times_predicted[i]),
             }

@@ -477,7 +477,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         "classes_caption": _classes_caption(results) if summary else "",
         "classes_folded": len(results.classes) > MAX_CLASSES,
         "confusions": _confusions(results),
-        "support_words": support_words(results) if "support" in made else "",
+        "support_words": support_words(results) if {"support", "sizes"} & set(made) else "",
         "threshold_words": threshold_words(results) if "thresholds" in made else "",
         "per_speaker": [
             {"speaker": row["speaker"], "n": f"{row['n']:,}", "ua": percent(row["ua"]), "wa": percent(row["wa"])}
@@ -509,7 +509,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         "figures": {
             name: made.get(name)
             for name in (
-                *("confusion", "precision", "support", "thresholds"),
+                *("confusion", "sizes", "precision", "support", "thresholds"),
                 *("speakers", "reliability", "states", "curves", "similarity", "spectrogram"),
             )
         },

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from graphophone.evaluation import figures as draw
+from graphophone.evaluation import figures_classes as draw_classes
 from graphophone.evaluation import figures_states as draw_states
 from graphophone.evaluation.metrics import reliability
 from graphophone.evaluation.page import plural, sentence
@@ -107,23 +108,39 @@ def reliability_bins(results: RunResults) -> list[dict[str, Any]]:
     return reliability(target, table[[f"p_{name}" for name in results.classes]].to_numpy(np.float64))
 
 
+def class_rows(results: RunResults) -> list[dict[str, Any]]:
+    """``class``, ``ap``, ``recall`` and ``support`` of every class: means over seeds, each of its pooled folds.
+
+    Networks of several seeds are not on one scale, so that their items must not be ranked together.
+    """
+    assert results.summary is not None  # noqa: S101 - callers look first
+    if results.measures.kind == "tagging":
+        return list(results.summary["pooled"]["per_class"])
+    found = []
+    for entries in zip(*(seed["per_class"] for seed in results.summary["per_seed"]), strict=True):
+        row: dict[str, Any] = {"class": entries[0]["class"]}
+        for key in ("ap", "recall"):
+            known = [entry[key] for entry in entries if entry[key] is not None]
+            row[key] = float(np.mean(known)) if known else None
+        found.append({**row, "support": round(float(np.mean([entry["support"] for entry in entries])))})
+    return found
+
+
 def support_words(results: RunResults) -> str:
     """Whether classes with more items are recognised better; empty where there is nothing to tell."""
     assert results.summary is not None  # noqa: S101 - callers look first
-    rows = [row for row in results.summary["pooled"]["per_class"] if row["ap"] is not None]
+    rows = [row for row in class_rows(results) if row["ap"] is not None]
     support, ap = [row["support"] for row in rows], [row["ap"] for row in rows]
-    if len(rows) < 5 or len(set(ap)) == 1:
+    if len(rows) < 5 or len(set(ap)) == 1 or len(set(support)) == 1:
         return ""
+    noun = "positive test items" if results.measures.kind == "tagging" else "test items"
     rho = float(stats.spearmanr(support, ap).statistic)
     manner = (
         "hardly depends on how many" if abs(rho) < 0.2
         else "is higher the more" if rho > 0
         else "is lower the more"
     )  # fmt: skip
-    return (
-        f"Over the classes, average precision {manner} positive test items there are (Spearman's rank correlation "
-        f"{rho:.2f})."
-    )
+    return f"Over the classes, average precision {manner} {noun} there are (Spearman's rank correlation {rho:.2f})."
 
 
 def threshold_words(results: RunResults) -> str:
@@ -159,6 +176,17 @@ def _class_figures(results: RunResults, add: Add) -> None:
         "Of the items of each true class (row), how many percent were recognised as what"
         f"{', and below the count' if count <= 12 else ', the darker the more' if count > 24 else ''}{together}.",
     )
+    rows = [row for row in class_rows(results) if row["ap"] is not None]
+    if results.nodes and len(rows) > 1:
+        means = f"; means over {plural(len(results.scored_seeds), 'seed')}" if len(results.scored_seeds) > 1 else ""
+        precisions = ", ".join(f"{row['class']} {row['ap']:.2f}" for row in rows)
+        add(
+            "sizes",
+            draw_classes.precision_and_size(rows),
+            f"Average precision, recall and number of test items of every class. Average precision: {precisions}.",
+            "How well the probability of a class ranks its items above all others (average precision), how many of "
+            f"them are recognised (recall), and how many there are{means}.",
+        )
     if pooled["per_speaker"]:
         add(
             "speakers",
