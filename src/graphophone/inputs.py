@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from graphophone.corpora.base import Corpus
 from graphophone.evaluation.protocols import Split
 from graphophone.features import EXTRACTORS, FeaturePipeline, FeatureSet, Standardizer
+from graphophone.features.modalities import Modalities
 from graphophone.graphs import GraphBuilder, create_graph
 from graphophone.models import MODELS
 from graphophone.models.attached import content_ids
@@ -76,11 +77,11 @@ class Input(ABC):
 
     @staticmethod
     @abstractmethod
-    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, Any]:
         """Arguments of the network that follow from the features, known before any is computed."""
 
     @property
-    def sizes(self) -> dict[str, int]:
+    def sizes(self) -> dict[str, Any]:
         """`sizes_of` these features."""
         return self.sizes_of(self.prepared.pipeline)
 
@@ -107,7 +108,11 @@ class Input(ABC):
         return self.loader(split.train, standardizer, seed=seed, training=True)
 
     def beside(
-        self, split: Split, standardizer: Standardizer, answers: Mapping[str, np.ndarray], folder: Path
+        self,
+        split: Split,
+        standardizer: Callable[[np.ndarray], np.ndarray],
+        answers: Mapping[str, np.ndarray],
+        folder: Path,
     ) -> dict[str, Any]:
         """What a training measures beside its predictions, for its ``metrics.json``; arrays go to files in ``folder``.
 
@@ -125,14 +130,20 @@ class Input(ABC):
         skip = range(pipeline.acoustic_dims, pipeline.dims)  # metadata stays as it is
         if settings.mean is not None and settings.std is not None:
             return Standardizer.constant(settings.mean, settings.std, pipeline.dims, skip=skip, clip=settings.clip)
-        return Standardizer.fit(self.blocks(rows), skip=skip, clip=settings.clip, pooled=settings.per == "corpus")
+        return Standardizer.fit(
+            self.blocks(rows),
+            skip=skip,
+            clip=settings.clip,
+            pooled=settings.per == "corpus",
+            missing=pipeline.extractor.reads == "modalities",
+        )
 
 
 class GraphInput(Input):
     """Every frame is a node; the graph builder of the recipe gives the edges."""
 
     @staticmethod
-    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, Any]:
         """The width of the node features."""
         return {"in_channels": pipeline.dims}
 
@@ -207,7 +218,7 @@ class SpectrogramInput(Input):
             )
 
     @staticmethod
-    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, Any]:
         """Bands and frames of a spectrogram."""
         return {"num_mel_bins": pipeline.dims, "frames": pipeline.frames}
 
@@ -269,7 +280,7 @@ class NodeInput(Input):
             )
 
     @staticmethod
-    def sizes_of(pipeline: FeaturePipeline) -> dict[str, int]:
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, Any]:
         """The width of the vectors."""
         return {"in_channels": pipeline.dims}
 
@@ -328,15 +339,25 @@ class NodeInput(Input):
         self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
     ) -> DataLoader[Any]:
         """The items ``rows`` as questions, many at a time."""
+        return self.questions(rows, standardizer, QUESTIONS)
+
+    def questions(
+        self, rows: np.ndarray, standardizer: Callable[[np.ndarray], np.ndarray], size: int
+    ) -> DataLoader[Any]:
+        """The items ``rows``, ``size`` at a time."""
         x = torch.from_numpy(standardizer(self.vectors[rows]))
         y = torch.from_numpy(self.prepared.corpus.targets[rows])
         row, ids = torch.from_numpy(rows), content_ids(x)
-        parts = [slice(begin, begin + QUESTIONS) for begin in range(0, len(rows), QUESTIONS)]
+        parts = [slice(begin, begin + size) for begin in range(0, len(rows), size)]
         batches: list[Recordings] = [{"x": x[p], "y": y[p], "row": row[p], "ids": ids[p]} for p in parts]
         return DataLoader(batches, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
     def beside(
-        self, split: Split, standardizer: Standardizer, answers: Mapping[str, np.ndarray], folder: Path
+        self,
+        split: Split,
+        standardizer: Callable[[np.ndarray], np.ndarray],
+        answers: Mapping[str, np.ndarray],
+        folder: Path,
     ) -> dict[str, Any]:
         """Controls on the same features and labels; how alike states of nodes are, and how far classes lie apart."""
         from graphophone.evaluation.controls import control_results
@@ -356,14 +377,67 @@ class NodeInput(Input):
         return found
 
 
+class ModalInput(NodeInput):
+    """Every utterance is a node: vectors of its modalities side by side, NaN where it lacks one.
+
+    Raises:
+        RecipeError: If an item lacks what the network reads.
+    """
+
+    def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
+        super().__init__(recipe, prepared)
+        lacking = np.isnan(self.vectors).any(axis=1)
+        options = recipe.model
+        if options.get("alone"):
+            return
+        needed, begin = options.get("modality", "both"), 0
+        for name, width in self.sizes_of(prepared.pipeline)["in_channels"].items():
+            lacking = np.isnan(self.vectors[:, begin : begin + width]).any(axis=1)
+            begin += width
+            if needed in (name, "both") and lacking.any():
+                item = prepared.corpus.table["id"].iloc[int(np.flatnonzero(lacking)[0])]
+                raise RecipeError(
+                    f"{int(lacking.sum())} items lack {name}, the first {item}: set model.alone to true, which trains "
+                    "networks of one modality for them, or model.modality to what all items have"
+                )
+
+    @staticmethod
+    def sizes_of(pipeline: FeaturePipeline) -> dict[str, Any]:
+        """The width of the vectors of each modality."""
+        extractor = pipeline.extractor
+        if isinstance(extractor, Modalities):
+            return {"in_channels": extractor.widths}
+        return {"in_channels": {"text" if extractor.reads == "text" else "audio": pipeline.dims}}
+
+    def loader(
+        self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
+    ) -> DataLoader[Any]:
+        """The items ``rows`` as questions; all at once where they are a graph of their own."""
+        at_once = self.recipe.task.get("eval_scope", "bank") == "split"
+        return self.questions(rows, standardizer, len(rows) if at_once else QUESTIONS)
+
+    def beside(
+        self,
+        split: Split,
+        standardizer: Callable[[np.ndarray], np.ndarray],
+        answers: Mapping[str, np.ndarray],
+        folder: Path,
+    ) -> dict[str, Any]:
+        """As for other nodes; to the controls, what an item lacks is the mean of the training items."""
+        return super().beside(split, lambda x: np.nan_to_num(standardizer(x), nan=0.0), answers, folder)
+
+
 def _vector_extractors() -> list[str]:
     """Registered extractors that give one vector per recording."""
-    return [name for name in EXTRACTORS.names() if name != "given" and EXTRACTORS.create(name).level == "utterance"]
+    signals = [name for name in EXTRACTORS.names() if getattr(EXTRACTORS.get(name), "reads", "") == "signal"]
+    return [name for name in signals if EXTRACTORS.create(name).level == "utterance"]
 
 
 def input_class(recipe: Recipe) -> type[Input]:
     """What feeds networks that read what that of a recipe reads."""
-    return {"spectrogram": SpectrogramInput, "nodes": NodeInput}.get(recipe.reads, GraphInput)
+    if recipe.reads == "nodes":
+        return ModalInput if getattr(MODELS.get(recipe.model["name"]), "modalities", ()) else NodeInput
+    return SpectrogramInput if recipe.reads == "spectrogram" else GraphInput
 
 
 def make_input(recipe: Recipe, prepared: Prepared) -> Input:

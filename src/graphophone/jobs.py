@@ -385,6 +385,10 @@ def load_weights_of(job: Job, recipe: Recipe, task: SupervisedTask) -> int:
     if recipe.training.averaging == "epochs":
         weights = EpochAveraging.mean_of(state) or weights
     task.load_state_dict(weights)
+    if chosen == job.last:
+        task.adopt(state, best=False)
+    elif job.last.is_file():
+        task.adopt(torch.load(job.last, map_location="cpu", weights_only=True), best=True)
     return int(state["epoch"])
 
 
@@ -451,6 +455,7 @@ def corpus_facts(corpus: Corpus, features: FeatureSet) -> dict[str, Any]:
     return {
         "name": corpus.name,
         "items": len(corpus),
+        "unlabelled": int((~corpus.labelled).sum()),
         "classes": list(corpus.classes),
         "speakers": len(set(corpus.speakers or [])),
         "hours": features.stats.seconds_audio / 3600,

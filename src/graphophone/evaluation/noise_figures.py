@@ -64,7 +64,11 @@ def drop_panels(panels: Sequence[tuple[str, Lines]], snrs: Sequence[float], meas
         first.invert_xaxis()
         for line_of_axes in grid:
             line_of_axes[0].set_ylabel(f"drop of {measure.short}{', points' if measure.percent else ''}")
-        first.legend(fontsize=8)
+        if len(panels) == 1 and len(names) <= 3:
+            first.legend(fontsize=8)
+        else:  # inside it would hide bars
+            handles, labels = first.get_legend_handles_labels()
+            figure.legend(handles, labels, fontsize=8, loc="outside lower center", ncols=min(len(names), 2 * across))
     return figure
 
 

@@ -117,6 +117,11 @@ class Bundle:
         return self.model.reads == "nodes"
 
     @property
+    def has_bank(self) -> bool:
+        """Whether new utterances are answered for among all known ones, which the folder then holds."""
+        return self.attachment.get("how") == reference_graphs.BANK
+
+    @property
     def size(self) -> int | None:
         """Bytes of the files that an answer needs; None if it was not read from a folder."""
         if self.folder is None:
@@ -495,6 +500,11 @@ def _check_references(bundle: Bundle, where: Path) -> None:
                 f"{where / REFERENCES}: the network {bundle.model_name!r} is attached to no graph; leave references out"
             )
         return
+    if bundle.has_bank != bool(getattr(bundle.model, "modalities", ())):
+        raise ModelFolderError(
+            f"{where / PIPELINE}: attachment how is {bundle.attachment.get('how')!r}, which the network "
+            f"{bundle.model_name!r} does not answer by; save the model again"
+        )
     if not bundle.references and bundle.attachment.get("how") != "none":
         raise ModelFolderError(
             f"{where / REFERENCES}: the network {bundle.model_name!r} answers for recordings beside known ones, but "
@@ -511,7 +521,9 @@ def _check_references(bundle: Bundle, where: Path) -> None:
             f"{bundle.pipeline.extractor.name!r} gives frames; save the model with the features it was trained with"
         )
     try:
-        reference_graphs.check(bundle.references, dims=bundle.pipeline.dims, classes=len(bundle.labels))
+        reference_graphs.check(
+            bundle.references, dims=bundle.pipeline.dims, classes=len(bundle.labels), missing=bundle.has_bank
+        )
     except GraphError as error:
         raise ModelFolderError(f"{where / REFERENCES}: {error}; save the model again") from error
 
@@ -532,6 +544,8 @@ def _check_fit(bundle: Bundle) -> None:
             f"{where / PIPELINE}: {len(labels)} labels, but {CONFIG} has {classes} classes; save the model again"
         )
     channels = getattr(bundle.model, "num_mel_bins" if bundle.reads_spectrogram else "in_channels", dims)
+    if isinstance(channels, Mapping):
+        channels = sum(channels.values())
     if channels != dims:
         raise ModelFolderError(
             f"{where / PIPELINE}: the features have {dims} columns, but {CONFIG} expects {channels}; "

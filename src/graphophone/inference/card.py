@@ -219,6 +219,11 @@ def _attached(bundle: Bundle) -> str:
     """How a model whose nodes are recordings answers."""
     if bundle.attachment["how"] == "none":
         return "The graph was there for training; a new recording is attached to no other, and answered for by itself."
+    if bundle.has_bank:
+        return (
+            f"A new one becomes a node beside {len(bundle.references[0].x)} known ones, with edges from its nearest "
+            "among them in each modality that it has. Others that are asked for change nothing."
+        )
     graphs, edges = len(bundle.references), bundle.attachment["edges"]
     sizes = [len(graph.x) for graph in bundle.references]
     nodes = str(sizes[0]) if len(set(sizes)) == 1 else f"{min(sizes)} to {max(sizes)}"
@@ -317,6 +322,7 @@ def _data(corpus: Mapping[str, Any]) -> str:
     url = corpus.get("url")
     facts = [
         f"{corpus['items']:,} recordings" if isinstance(corpus.get("items"), int) else "",
+        f"{corpus['unlabelled']:,} of them without label" if corpus.get("unlabelled") else "",
         f"{corpus['hours']:.1f} hours" if isinstance(corpus.get("hours"), int | float) else "",
         f"{_count(corpus['speakers'])} speakers" if corpus.get("speakers") else "",
         f"languages: {_words(corpus['languages'])}" if corpus.get("languages") else "",

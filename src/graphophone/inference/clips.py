@@ -39,6 +39,7 @@ class Clip:
         rate: Samples per second of `signal`.
         offset: Second of the recording at which `signal` begins.
         metadata: Values of the metadata columns of the features.
+        text: What is said, for features that read it; without file and signal it is all that there is.
         silent: Known to hold nothing: no features are computed.
     """
 
@@ -50,12 +51,20 @@ class Clip:
     rate: int = 0
     offset: float = 0.0
     metadata: dict[str, float] = field(default_factory=dict)
+    text: str | None = None
     silent: bool = False
 
     @property
     def name(self) -> str:
         """What messages call it."""
-        return self.path if self.path is not None else "signal"
+        if self.path is not None:
+            return self.path
+        return "signal" if self.signal is not None or self.text is None else f"text {self.text[:40]!r}"
+
+    @property
+    def soundless(self) -> bool:
+        """Whether there is a text and no sound."""
+        return self.path is None and self.signal is None and self.text is not None
 
 
 @dataclass(frozen=True)
@@ -98,11 +107,13 @@ def hear(clip: Clip, pipeline: FeaturePipeline, max_duration: float | None) -> H
     if clip.silent:
         return Heard(bare, None, begin, begin if clip.end is None else clip.end)
     try:
+        if clip.soundless:
+            return Heard(bare, pipeline(None, pipeline.rate, clip.metadata, clip.text), begin, begin)
         with warnings.catch_warnings():
             # Silence and clipping come back as notes of the waveform, with the name of the clip.
             warnings.simplefilter("ignore", audio.AudioWarning)
             waveform = _read(clip, pipeline.rate, max_duration)
-        frames = pipeline(waveform.signal, waveform.rate, clip.metadata)
+        frames = pipeline(waveform.signal, waveform.rate, clip.metadata, clip.text)
     except MissingDependencyError:
         raise
     except GraphophoneError as error:

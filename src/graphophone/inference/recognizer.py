@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,11 +17,13 @@ from torch_geometric.data import Batch, Data
 from graphophone import audio
 from graphophone.corpora.base import Problem
 from graphophone.errors import GraphophoneError
+from graphophone.graphs.modal import split_modalities
 from graphophone.inference.bundle import Bundle, load_bundle
 from graphophone.inference.clips import Clip, Heard, hear, hear_many
 from graphophone.inference.progress import track
 from graphophone.inference.references import on_device
 from graphophone.models.attached import content_ids, predict_attached
+from graphophone.models.bank import Bank
 from graphophone.models.base import usable_device
 
 logger = logging.getLogger(__name__)
@@ -114,6 +116,7 @@ class Recognizer:
         self.device = usable_device(device)
         self.model = bundle.model.to(self.device).eval()
         self.references = on_device(bundle.references, self.device)
+        self._bank = Bank(cast(Any, self.model), bundle.graph, self.references[0].x) if bundle.has_bank else None
         self.gives_spread = len(self.references) > 1 and bundle.attachment["how"] != "none"  # old folders have some
         self.threshold = threshold
         self.gives_tags = bundle.kind == "tagging" or top is not None or tag_threshold is not None
@@ -153,6 +156,7 @@ class Recognizer:
         start: float | None = None,
         end: float | None = None,
         metadata: Mapping[str, float] | None = None,
+        text: str | None = None,
     ) -> pd.DataFrame:
         """Answer for one file, or for a part of it.
 
@@ -161,6 +165,7 @@ class Recognizer:
             start: First second, the beginning if None.
             end: Last second, the end of the file if None.
             metadata: Values of the metadata columns of the features, for example `{"spontaneous": 1}`.
+            text: What is said in it, for a model that reads it.
 
         Returns:
             A table of one row.
@@ -168,10 +173,25 @@ class Recognizer:
         Raises:
             AudioError: If the file cannot be used; the text names it and the reason.
         """
-        return self._one(Clip(0, path=str(path), start=start, end=end, metadata=dict(metadata or {})))
+        return self._one(Clip(0, path=str(path), start=start, end=end, metadata=dict(metadata or {}), text=text))
+
+    def process_text(self, text: str, metadata: Mapping[str, float] | None = None) -> pd.DataFrame:
+        """Answer for what was said, where there is no recording.
+
+        Args:
+            text: The transcript.
+            metadata: See `process_file`.
+
+        Returns:
+            A table of one row, whose `file` is None.
+
+        Raises:
+            GraphophoneError: If the model does not read text, or needs more than that.
+        """
+        return self._one(Clip(0, metadata=dict(metadata or {}), text=text))
 
     def process_signal(
-        self, signal: np.ndarray, rate: int, metadata: Mapping[str, float] | None = None
+        self, signal: np.ndarray, rate: int, metadata: Mapping[str, float] | None = None, text: str | None = None
     ) -> pd.DataFrame:
         """Answer for an array.
 
@@ -179,6 +199,7 @@ class Recognizer:
             signal: `[samples]` or `[channels, samples]`, float in [-1, 1] or integers of any width.
             rate: Samples per second.
             metadata: See `process_file`.
+            text: See `process_file`.
 
         Returns:
             A table of one row, whose `file` is None.
@@ -186,7 +207,7 @@ class Recognizer:
         Raises:
             AudioError: If the array cannot be used.
         """
-        return self._one(Clip(0, signal=np.asarray(signal), rate=rate, metadata=dict(metadata or {})))
+        return self._one(Clip(0, signal=np.asarray(signal), rate=rate, metadata=dict(metadata or {}), text=text))
 
     def process_files(self, paths: Iterable[str | Path]) -> pd.DataFrame:
         """Answers for many files; a folder among them stands for every audio file below it.
@@ -224,7 +245,7 @@ class Recognizer:
         Args:
             table: Columns `audio` (or `file`; a path) and, where a row is a part of a file, `start` and `end`
                 in seconds. Columns that the features take as metadata, such as `spontaneous`, are used if
-                present.
+                present, and `text`, what is said, by a model that reads it; such a table may lack recordings.
 
         Returns:
             Answers under the table's own index; rows that failed are absent and named in `attrs["failures"]`.
@@ -233,7 +254,8 @@ class Recognizer:
             GraphophoneError: If there is no column of paths.
         """
         column = next((name for name in ("audio", "file") if name in table.columns), None)
-        if column is None:
+        reads_text = self.bundle.pipeline.extractor.reads in ("text", "modalities")
+        if column is None and not (reads_text and "text" in table.columns):
             raise GraphophoneError("the table has no column 'audio' (paths of the files); add it")
         wanted = [name for name in self.bundle.pipeline.metadata if name in table.columns]
         clips = []
@@ -241,10 +263,11 @@ class Recognizer:
             clips.append(
                 Clip(
                     position,
-                    path=str(row[column]),
+                    path=_words(row.get(column)) if reads_text else str(row[column]),
                     start=_seconds(row.get("start")),
                     end=_seconds(row.get("end")),
                     metadata={name: float(row[name]) for name in wanted if not pd.isna(row[name])},
+                    text=(_words(row.get("text")) or "") if reads_text else None,
                 )
             )
         result = self._many(clips, rows=True)
@@ -353,7 +376,10 @@ class Recognizer:
         heard = hear(clip, self.bundle.pipeline, self.max_duration)
         if heard.error is not None:
             raise heard.error
-        return self._frame(self._answer([heard]), [])
+        answered = list(self._answer([heard]))
+        if answered[0][1] is None and answered[0][0].error is not None:
+            raise answered[0][0].error
+        return self._frame(answered, [])
 
     def _many(self, clips: Sequence[Clip], *, failures: Iterable[Problem] = (), rows: bool = False) -> pd.DataFrame:
         heard = hear_many(clips, self.bundle.pipeline, self.max_duration, workers=self.workers, total=len(clips))
@@ -397,9 +423,22 @@ class Recognizer:
         for item in items:
             if item.frames is None:
                 yield item, None
+                continue
+            i = next(numbers)
+            if np.isnan(probabilities[i]).any():
+                yield replace(item, frames=None, error=self._unreadable(item)), None
             else:
-                i = next(numbers)
                 yield item, Answer(probabilities[i], None if spread is None else spread[i])
+
+    def _unreadable(self, item: Heard) -> GraphophoneError:
+        """Why a clip has no answer, though it has features: it lacks a modality, and no network does without."""
+        model: Any = self.bundle.model
+        parts = split_modalities(torch.from_numpy(np.atleast_2d(cast(Any, item.frames))), model.widths)
+        lacks = " and ".join(name for name, part in parts.items() if bool(part.isnan().any()))
+        return GraphophoneError(
+            f"{item.clip.name}: it has no {lacks}, and the model holds no network that does without; give it, or train "
+            "with model.alone true"
+        )
 
     def _attach(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
         """As `_scores`, for a network whose nodes are recordings: every clip on copies of the references of its own."""
@@ -409,6 +448,8 @@ class Recognizer:
         if any(len(row) != 1 for row in rows):
             raise GraphophoneError(f"{self.bundle.model_name} takes one vector per recording; give each as [1, dims]")
         x = self.standardized(np.concatenate(rows))
+        if self._bank is not None:
+            return self._bank.answer(x.to(self.device)).probabilities.cpu().numpy(), None
         found = predict_attached(self.model, self.references, x, content_ids(x), **self.bundle.attachment)
         return found.probabilities.cpu().numpy(), found.spread.cpu().numpy() if self.gives_spread else None
 
@@ -428,6 +469,11 @@ class Recognizer:
 def tags_text(tags: Iterable[tuple[str, float]]) -> str:
     """Tags and their probabilities as one text: `"dog 0.93; bark 0.81"`."""
     return "; ".join(f"{name} {probability:.2f}" for name, probability in tags)
+
+
+def _words(value: Any) -> str | None:
+    """A text of a table; None where the field is empty."""
+    return str(value) if isinstance(value, str | Path) and str(value).strip() else None
 
 
 def _seconds(value: Any) -> float | None:

@@ -90,20 +90,31 @@ def unpack(tensors: Mapping[str, Tensor], texts: Mapping[str, str] | None = None
     return tuple(graphs)
 
 
-def check(references: Sequence[Data], *, dims: int, classes: int) -> None:
+BANK = "bank"
+"""How answers come about where new utterances are nodes beside all known ones (`graphophone.models.bank`)."""
+
+
+def check(references: Sequence[Data], *, dims: int, classes: int, missing: bool = False) -> None:
     """That graphs can be attached to: widths, indices, weights and labels.
+
+    Args:
+        references: The graphs.
+        dims: Columns of the features.
+        classes: Number of classes.
+        missing: Whether NaN is what a recording lacks.
 
     Raises:
         GraphError: If not; the text says which graph and why.
     """
     for number, graph in enumerate(references):
         where = f"graph {number}"
-        missing = [key for key in ("x", "edge_index", "edge_weight", "y") if graph.get(key) is None]
-        require(not missing, f"{where} has no {', '.join(missing)}")
+        absent = [key for key in ("x", "edge_index", "edge_weight", "y") if graph.get(key) is None]
+        require(not absent, f"{where} has no {', '.join(absent)}")
         nodes, edges = len(graph.x), graph.edge_index.shape[-1]
         require(graph.x.ndim == 2 and nodes > 0, f"{where} has x {list(graph.x.shape)}")
         require(graph.x.shape[1] == dims, f"{where} has {graph.x.shape[1]} columns, but the features have {dims}")
-        require(bool(graph.x.isfinite().all()), f"{where} has features that are not finite")
+        numbers = graph.x.isfinite() | graph.x.isnan() if missing else graph.x.isfinite()
+        require(bool(numbers.all()), f"{where} has features that are not finite")
         pairs = _whole(graph.edge_index, f"edge_index of {where}")
         require(pairs.shape == (2, edges) and _within(pairs, nodes), f"{where} has edges beyond its {nodes} nodes")
         weights = graph.edge_weight
@@ -128,8 +139,8 @@ def check_attachment(attachment: Mapping[str, Any]) -> dict[str, Any]:
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         require(whole, f"attachment {key} is {value!r}; give a whole number from {least} on")
     require(
-        chosen["how"] in get_args(Attachment),
-        f'attachment how is {chosen["how"]!r}; give "random", "nearest" or "none"',
+        chosen["how"] in (*get_args(Attachment), BANK),
+        f'attachment how is {chosen["how"]!r}; give "random", "nearest", "none" or "bank"',
     )
     return chosen
 

@@ -255,6 +255,11 @@ def _reads(model: str) -> str:
     return str(getattr(_registry("model").get(model), "reads", "graph"))
 
 
+def _modalities(model: str) -> tuple[str, ...]:
+    """The modalities that a registered model tells apart; empty where it reads vectors of any kind."""
+    return tuple(getattr(_registry("model").get(model), "modalities", ()))
+
+
 def list_recipes() -> dict[str, str]:
     """Shipped recipes: name to description."""
     found = {}
@@ -435,7 +440,7 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
             raise RecipeError(f"{label}: {slot} must be a mapping with a 'name', not {section!r}")
         reads = "graph" if slot == "model" else _reads(names["model"])
         if slot == "graph" and reads in _GRAPH_OF and not section:
-            section["name"] = _GRAPH_OF[reads]
+            section["name"] = "modal_knn" if _modalities(names["model"]) else _GRAPH_OF[reads]
         if slot == "augment":
             section.setdefault("name", _AUGMENTATION_OF[reads])
         new = chosen.get(f"{slot}.name")

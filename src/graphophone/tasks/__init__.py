@@ -12,6 +12,7 @@ TASKS: Registry[LightningModule] = Registry(
         "clip_tagging": "graphophone.tasks.clip_tagging:ClipTagging",
         "subgraph_classification": "graphophone.tasks.subgraphs:SubgraphClassification",
         "transductive_classification": "graphophone.tasks.transductive_classification:TransductiveClassification",
+        "utterance_graph": "graphophone.tasks.utterance_graph:UtteranceGraph",
     },
 )
 

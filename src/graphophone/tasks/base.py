@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
@@ -35,6 +36,13 @@ def unweighted_accuracy(confusion: Tensor) -> Tensor:
 def weighted_accuracy(confusion: Tensor) -> Tensor:
     """Share of correct items (the field's WA); arguments as :func:`unweighted_accuracy`."""
     return confusion.diagonal().sum() / confusion.sum()
+
+
+def weighted_f1(confusion: Tensor) -> Tensor:
+    """F1 of each class, weighted by how often it is the truth; arguments as :func:`unweighted_accuracy`."""
+    support, named = confusion.sum(dim=1), confusion.sum(dim=0)
+    f1 = 2 * confusion.diagonal() / (support + named).clamp(min=1)
+    return (f1 * support).sum() / support.sum()
 
 
 class SupervisedTask(LightningModule):
@@ -127,6 +135,14 @@ class SupervisedTask(LightningModule):
         None where it learns from none.
         """
         return None
+
+    def adopt(self, last: Mapping[str, Any], *, best: bool) -> None:
+        """Take over what the last checkpoint of a training keeps beside the weights that were chosen.
+
+        Args:
+            last: The checkpoint.
+            best: Whether validation chose the weights; else they are those of the last epoch.
+        """
 
     def configure_optimizers(self) -> Any:  # noqa: D102
         return self.optimization.configure(self.model, self)

@@ -1,0 +1,216 @@
+"""Answers for new utterances among known ones: one alone gets the same as among a thousand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from graphophone.graphs.bank import ModalBank
+from graphophone.graphs.modal import ModalKNN, split_modalities
+from graphophone.models.base import ModelError
+from graphophone.models.hemogat import HemoGAT
+
+QUESTIONS = 4096
+"""Utterances that are answered for at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class BankAnswer:
+    """What a model says of some utterances.
+
+    Attributes:
+        probabilities: ``[Q, classes]``; rows of utterances that no network can read are NaN.
+        states: The vectors that are classified ``[Q, dims]``; narrower ones, of networks of one modality, are filled up
+            with zeros.
+        route: Name of the network that answered for each, empty where none could. [Q]
+    """
+
+    probabilities: Tensor
+    states: Tensor
+    route: list[str]
+
+
+def has(x: Tensor, network: HemoGAT) -> Tensor:
+    """Which utterances have all that a network reads.
+
+    Args:
+        x: Vectors of the modalities side by side, NaN where an utterance lacks one ``[N, dims]``.
+        network: Its ``widths`` say which columns are whose.
+
+    Returns:
+        Bool ``[N]``.
+    """
+    parts = split_modalities(x, network.widths)
+    there = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    for name in network.needs:
+        there &= ~parts[name].isnan().any(dim=1)
+    return there
+
+
+def best_route(model: HemoGAT, x: Tensor) -> list[str]:
+    """The network that answers for each utterance: that of both modalities if it has both; empty where there is none.
+
+    Args:
+        model: The network, with those of one modality if it holds any.
+        x: As `has`.
+    """
+    found = [""] * len(x)
+    for name, network in model.routes().items():
+        for row in has(x, network).nonzero()[:, 0].tolist():
+            found[row] = found[row] or name
+    return found
+
+
+class Bank:
+    """Known utterances, and the states that they show in each layer; nothing of them changes when others come.
+
+    Time and memory to make it: as one step of evaluation on the graph of the known utterances; memory afterwards: their
+    vectors and states, ``[N, dims + sum of layer widths]`` floats for each network. An answer takes a search for the
+    nearest of N known vectors per modality and the network on one node with its neighbours.
+
+    Args:
+        model: The network; used in evaluation mode.
+        rules: How utterances are joined.
+        x: Standardised vectors of the known utterances, on the device of the network ``[N, dims]``.
+    """
+
+    def __init__(self, model: HemoGAT, rules: ModalKNN, x: Tensor) -> None:
+        self.model = model
+        self.rules = rules
+        self.x = x
+        self._search: dict[str, ModalBank] = {}
+        self._states: dict[str, tuple[Tensor, ...]] = {}
+        self._known_edges: dict[str, Tensor] = {}
+
+    def _network(self, name: str) -> HemoGAT:
+        return self.model.routes()[name]
+
+    def _rows(self, name: str) -> Tensor:
+        """Vectors of those known utterances that a network reads."""
+        return self.x[has(self.x, self._network(name))]
+
+    def among_known(self, name: str) -> Tensor:
+        """Edges among the known utterances of a network ``[2, E]``."""
+        if name not in self._known_edges:
+            network = self._network(name)
+            self._known_edges[name] = self.rules.edges_of(self._rows(name), network.widths, only=network.needs)
+        return self._known_edges[name]
+
+    def states(self, name: str) -> tuple[Tensor, ...]:
+        """What the known utterances of a network show in each of its layers."""
+        if name not in self._states:
+            self._states[name] = self._network(name).states(self._rows(name), self.among_known(name))
+        return self._states[name]
+
+    def edges(self, name: str, x: Tensor) -> Tensor:
+        """Known neighbours of new utterances ``[2, E]``: numbers of a known and of a new one.
+
+        Args:
+            name: Of the network.
+            x: Vectors of new utterances that have what it reads ``[Q, dims]``.
+        """
+        network = self._network(name)
+        if name not in self._search:
+            self._search[name] = self.rules.bank_of(self._rows(name), network.widths, only=network.needs)
+        parts = split_modalities(x, network.widths)
+        return self._search[name].edges([parts[modality] for modality in network.needs])
+
+    def edges_among(self, name: str, x: Tensor) -> Tensor:
+        """Edges of a graph of the new utterances alone ``[2, E]``; arguments as `edges`."""
+        network = self._network(name)
+        return self.rules.edges_of(x, network.widths, only=network.needs)
+
+    @torch.no_grad()
+    def answer_by(self, name: str, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits ``[Q, classes]`` and states ``[Q, dims]`` by one network; arguments as `edges`."""
+        network = self._network(name)
+        z = network.embed_new(x, self.states(name), edges)
+        training = network.training
+        network.classifier.eval()
+        logits = network.classifier(z)
+        network.classifier.train(training)
+        return logits, z
+
+    def answer(self, x: Tensor, *, edges: Mapping[str, Tensor] | None = None) -> BankAnswer:
+        """Answers for new utterances, each by the network that fits what it has.
+
+        Args:
+            x: Standardised vectors, NaN where an utterance lacks a modality ``[Q, dims]``.
+            edges: By network, what `edges` gave for those of ``x`` that have what it reads; else they are found here.
+        """
+        if edges is None and len(x) > QUESTIONS:
+            parts = [self.answer(part) for part in x.split(QUESTIONS)]
+            return BankAnswer(
+                torch.cat([part.probabilities for part in parts]),
+                torch.cat([part.states for part in parts]),
+                [name for part in parts for name in part.route],
+            )
+        route = best_route(self.model, x)
+        probabilities: Tensor | None = None
+        states: Tensor | None = None
+        for name, network in self.model.routes().items():
+            there = has(x, network)
+            mine = torch.tensor([chosen == name for chosen in route], dtype=torch.bool, device=x.device)
+            if not bool(mine.any()):
+                continue
+            asked = x[there]
+            found = self.edges(name, asked) if edges is None else edges[name]
+            logits, z = self.answer_by(name, asked, found)
+            keep = mine[there]
+            p = logits[keep].softmax(dim=1)
+            if probabilities is None or states is None:
+                wide = self.wide
+                probabilities = p.new_full((len(x), p.shape[1]), torch.nan)
+                states = p.new_zeros(len(x), wide)
+            probabilities[mine] = p
+            states[mine, : z.shape[1]] = z[keep]
+        if probabilities is None or states is None:
+            probabilities = x.new_full((len(x), self.model.num_classes), torch.nan)
+            states = x.new_zeros(len(x), self.wide)
+        return BankAnswer(probabilities, states, route)
+
+    @torch.no_grad()
+    def answer_among(self, x: Tensor, *, edges: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Probabilities and states of utterances in a graph of their own, as the released code evaluates.
+
+        Each answer depends on which others are asked for.
+
+        Args:
+            x: As `answer`; every utterance must have what the network reads.
+            edges: By network, what `edges_among` gave.
+
+        Raises:
+            ModelError: If an utterance lacks a modality.
+        """
+        name, network = next(iter(self.model.routes().items()))
+        if not bool(has(x, network).all()):
+            raise ModelError("an utterance lacks a modality: a graph of the split needs all; answer from the bank")
+        found = self.edges_among(name, x) if edges is None else edges[name]
+        training = network.training
+        network.eval()
+        z = network.embed(x, found)
+        probabilities = network.classifier(z).softmax(dim=1)
+        network.train(training)
+        return probabilities, z
+
+    @cached_property
+    def wide(self) -> int:
+        """Width of the states of the widest network."""
+        return max(cast(int, network.classifier[0].in_features) for network in self.model.routes().values())
+
+    @cached_property
+    def known(self) -> tuple[Tensor, Tensor]:
+        """Logits ``[N, classes]`` and states ``[N, dims]`` of the known utterances, in their own graph."""
+        name, network = next(iter(self.model.routes().items()))
+        training = network.training
+        with torch.no_grad():
+            network.eval()
+            z = network.embed(self.x, self.among_known(name))
+            logits = network.classifier(z)
+            network.train(training)
+        return logits, z
