@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphophone.errors import GraphophoneError
+from graphophone.graphs.modal import bank_edges, modal_edges, typed_edges
 from graphophone.models import ModelError, create_model, load_model
 from graphophone.models.hemogat import HemoGAT, _say_pooled
 
@@ -452,6 +453,32 @@ def test_a_graph_of_the_test_items_mixes_them() -> None:
     other[1] += 1
     change = (model(other, edges) - model(x, edges)).abs().amax(dim=1)
     assert int((change > 1e-6).sum()) > 1
+
+
+def test_answers_among_nearest_neighbours() -> None:
+    """With edges as they are built: one by one as all at once, and a known utterance finds itself."""
+    model = create(graph="same")
+    x, _ = inputs(40)
+    new, _ = inputs(9, seed=7)
+    parts, asked = (list(rows.split([7, 5], dim=1)) for rows in (x, new))
+    bank = model.states(x, modal_edges(parts, (2, 3)))
+    found = model.answer(new, bank, bank_edges(asked, parts, (2, 3)))
+    for row in range(len(new)):
+        edges = bank_edges([part[row : row + 1] for part in asked], parts, (2, 3))
+        torch.testing.assert_close(model.answer(new[row : row + 1], bank, edges)[0], found[row], atol=1e-6, rtol=0)
+    assert bank_edges([part[4:5] for part in parts], parts, (1, 1)).tolist() == [[4], [0]]
+
+
+def test_a_typed_graph_takes_the_edges_that_are_built_for_it() -> None:
+    model = create(graph="typed")
+    x, _ = inputs(40)
+    new, _ = inputs(9, seed=7)
+    parts = dict(zip(("text", "audio"), x.split([7, 5], dim=1), strict=True))
+    edges = typed_edges(parts, {"text": 2, "audio": 3})
+    assert model(x, edges).isfinite().all()
+    asked = dict(zip(parts, new.split([7, 5], dim=1), strict=True))
+    links = {(name, "near", name): bank_edges([asked[name]], [parts[name]], [2]) for name in parts}
+    assert model.answer(new, model.states(x, edges), links).shape == (9, 3)
 
 
 def test_answers_are_in_evaluation_mode() -> None:
