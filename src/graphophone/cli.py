@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from graphophone import __version__
+from graphophone import __version__, cli_finetune
 from graphophone.errors import GraphophoneError
 
 if TYPE_CHECKING:
@@ -330,6 +330,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--rename", action="append", default=[], metavar="THEIRS=OURS", help="another name")
     convert.add_argument("--classes", default="", metavar="A,B", help="names of labels that are numbers from 0")
+
+    cli_finetune.add_command(commands, _command, run_finetune, EXIT_CODES)
 
     for name, summary in (
         ("models", "list the models and how many parameters they have"),
@@ -796,6 +798,12 @@ def run_corpora_convert(options: argparse.Namespace) -> int:
     for what in made.left_out:
         err.print(f"left out: {what}", highlight=False, soft_wrap=True)
     return OK
+
+
+def run_finetune(options: argparse.Namespace) -> int:
+    """``graphophone finetune``."""
+    made = cli_finetune.finetune(options, _corpus_options(options), out, err)
+    return _show_problems(made.problems)
 
 
 def run_models(options: argparse.Namespace) -> int:

@@ -89,10 +89,33 @@ def test_fingerprint_follows_the_weights_and_not_their_place(make_text_encoder: 
     assert not np.allclose(TextEncoder(model=folder).encode(["yeah"]), TextEncoder(model=moved).encode(["yeah"]))
 
 
-def test_a_saved_model_knows_its_weights(make_text_encoder: MakeEncoder) -> None:
-    config = TextEncoder(model=make_text_encoder()).config
+def test_a_saved_model_names_no_place_and_finds_its_weights(
+    make_text_encoder: MakeEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHOPHONE_CACHE", str(tmp_path / "cache"))
+    folder = make_text_encoder()
+    config = TextEncoder(model=folder).config
+    assert config["model"] == folder.name
+    assert TextEncoder(**config).folder == folder  # remembered by this machine
+    assert TextEncoder(**{**config, "model": f"/gone/{folder.name}"}).config == config
+    shutil.rmtree(tmp_path / "cache")
+    monkeypatch.setattr(
+        pretrained, "_from_hub", lambda name, revision: pretrained.locate(tmp_path / name)
+    )  # no network
+    saved = TextEncoder(**config)
+    assert saved.fingerprint == TextEncoder(model=folder, digest=config["digest"]).fingerprint
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / folder.name)
+    shutil.rmtree(folder)
+    with pytest.raises(
+        FeatureError, match=r"no encoder .* with the hash .* is known here; name its folder in GRAPHOPH"
+    ):
+        saved.prepare()
+    for place in (moved, moved.parent):
+        monkeypatch.setenv("GRAPHOPHONE_ENCODERS", f"{tmp_path}{os.pathsep}{place}")
+        assert TextEncoder(**config).encode(["yeah"])[0].shape == (16,)
+    monkeypatch.setenv("GRAPHOPHONE_ENCODERS", str(make_text_encoder(seed=1)))
     with pytest.raises(FeatureError, match="other weights than those asked for"):
-        TextEncoder(**{**config, "model": str(make_text_encoder(seed=1))}).prepare()
+        TextEncoder(**config).prepare()
 
 
 def test_long_texts_are_cut_and_noted(make_text_encoder: MakeEncoder) -> None:

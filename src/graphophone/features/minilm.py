@@ -49,8 +49,7 @@ class Minilm(TextEncoder):
         """The constructor's arguments, with the digest of the weights."""
         return {**self.options, "digest": self.digest}
 
-    @functools.cached_property
-    def folder(self) -> Path:
+    def _locate(self) -> Path:
         """Where the package lies.
 
         Raises:

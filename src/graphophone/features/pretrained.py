@@ -65,9 +65,17 @@ def locate(model: str | os.PathLike[str], revision: str | None = None) -> Path:
         _weights(folder)
         return folder
     name = os.fspath(model)
-    if name.startswith((".", "~", os.sep)) or name.count("/") > 1 or os.path.altsep or folder.exists():
+    if is_path(name):
         raise FeatureError(f"{name}: there is no such folder; give one that save_pretrained wrote, or a hub id")
     return _from_hub(name, revision)
+
+
+def is_path(model: str) -> bool:
+    """Whether a model was named as a place of this machine; else it is a repository of the hub, or a mere name."""
+    place = Path(model).expanduser()
+    return (
+        model.startswith((".", "~")) or place.is_absolute() or model.count("/") > 1 or "\\" in model or place.exists()
+    )
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -99,6 +107,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
     return folder
 
 
+def is_encoder(folder: Path) -> bool:
+    """Whether a folder has a configuration and weights."""
+    return (folder / "config.json").is_file() and any(next(folder.glob(p), None) for p in (_SAFE, _PICKLED))
+
+
 def _weights(folder: Path) -> list[Path]:
     """The files of weights in a folder: safetensors where there are any."""
     if not (folder / "config.json").is_file():
@@ -110,9 +123,14 @@ def _weights(folder: Path) -> list[Path]:
     raise FeatureError(f"{folder}: has no model.safetensors; give a folder that save_pretrained wrote, or a hub id")
 
 
+def companions(folder: Path) -> list[Path]:
+    """What lies beside configuration and weights and the numbers depend on: tokeniser, preprocessing."""
+    return [path for pattern in _PARTS[1:] for path in sorted(folder.glob(pattern))]
+
+
 def digest(folder: Path) -> str:
     """Hash of everything in a folder that the numbers depend on; read once per process and state of the files."""
-    files = [*_weights(folder), *(path for pattern in _PARTS for path in sorted(folder.glob(pattern)))]
+    files = [*_weights(folder), folder / "config.json", *companions(folder)]
     return _digest(tuple((str(path), *file_stamp(str(path))) for path in files))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -82,7 +82,7 @@ class TextEncoder(Encoder, TextExtractor):
         if not texts:
             return
         tokenizer, network = _loaded(str(self.folder), self.digest, self._pooling == "pooler" and not self._sequence)
-        longest = self._limit(tokenizer, network)
+        longest = self._limit(tokenizer)
         for begin in range(0, len(texts), _BLOCK):
             block = texts[begin : begin + _BLOCK]
             tokens, cut = tokenize(tokenizer, block, longest)
@@ -92,13 +92,9 @@ class TextEncoder(Encoder, TextExtractor):
                     notes = (f"cut at {longest} tokens",) if cut[i] else ()
                     yield begin + i, features, notes
 
-    def _limit(self, tokenizer: Any, network: Any) -> int:
+    def _limit(self, tokenizer: Any) -> int:
         """Tokens that are read of a text."""
-        settings = network.config
-        positions = int(getattr(settings, "max_position_embeddings", _LONGEST))
-        if settings.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-            positions -= (settings.pad_token_id or 0) + 1  # theirs begin after that of the padding
-        most = min(positions, int(tokenizer.model_max_length))
+        most = positions(pretrained.read_json(self.folder), tokenizer)
         if self._max_length is not None and self._max_length > most:
             raise FeatureError(f"max_length: {self._model} reads {most} tokens at most, got {self._max_length}")
         return self._max_length or min(most, _LONGEST)
@@ -118,6 +114,14 @@ class TextEncoder(Encoder, TextExtractor):
     def _finish(self, vectors: Any) -> Any:
         """What follows pooling: nothing."""
         return vectors
+
+
+def positions(settings: Mapping[str, Any], tokenizer: Any) -> int:
+    """Tokens that a network with these settings can read."""
+    count = int(settings.get("max_position_embeddings", _LONGEST))
+    if settings.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        count -= (settings.get("pad_token_id") or 0) + 1  # theirs begin after that of the padding
+    return min(count, int(tokenizer.model_max_length))
 
 
 def pool(states: Any, mask: Any, pooling: Pooling, output: Any) -> Any:
