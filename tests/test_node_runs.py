@@ -238,6 +238,9 @@ def test_items_that_nobody_has_labelled_are_learned_from(recipe, notes, tmp_path
     run = quietly(recipe, tmp_path, folds=[0])
     measured = json.loads((job_folder(run) / "metrics.json").read_text("utf-8"))
     assert measured["items"]["unlabelled"] > 30
+    described = json.loads((run.folder / "run.json").read_text("utf-8"))["corpus"]
+    assert (described["items"], described["unlabelled"]) == (150, 30)
+    assert "150 recordings, 30 of them without label" in (run.model / "README.md").read_text("utf-8")
     told = pd.read_csv(run.folder / "predictions.csv", keep_default_na=False)
     assert "" not in set(told["label"])
     glnn = {**recipe, "model": "glnn", "graph": "cycle_topk", "task": "graph_classification", "features": "fbank"}

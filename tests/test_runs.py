@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -124,6 +125,33 @@ def test_label_budgets_and_turns_in_a_run(tone_recipe, tmp_path):
     described = json.loads((run.folder / "run.json").read_text("utf-8"))
     assert "Labels of 8 of 16 training items are used" in described["protocol"]["description"]
     assert "Labels of 8 of 16 training items are used" in run.report.read_text("utf-8")
+    folds = described["protocol"]["folds"]
+    assert [(fold["name"], fold["seeds"]) for fold in folds] == [(fold, [seed]) for seed, fold, _ in told]
+    # A seed that comes later does the splits of the first one again, with other labels.
+    again = quietly({**tone_recipe, "seeds": [2]}, tmp_path, folds=[0])
+    described = json.loads((again.folder / "run.json").read_text("utf-8"))
+    folds = described["protocol"]["folds"]
+    assert described["seeds"] == sorted({seed for fold in folds for seed in fold["seeds"]}) == [0, 1, 2]
+    assert [fold["name"] for fold in folds if 0 in fold["seeds"]] == [
+        fold["name"] for fold in folds if 2 in fold["seeds"]
+    ]
+
+
+def test_notes_tell_which_seeds_they_are_of(tone_recipe):
+    recipe = load_recipe({**tone_recipe, "seeds": [0, 1, 2], "protocol": {**tone_recipe["protocol"], "turns": 1}})
+    corpus = runs.load_corpus(recipe.corpus)
+    protocol = jobs.make_protocol(recipe)
+    splits = {seed: protocol.splits(corpus, seed=seed) for seed in recipe.seeds}
+    noted = {
+        seed: [dataclasses.replace(split, name="one", notes=("common", *(["rare"] if seed else []))) for split in own]
+        for seed, own in splits.items()
+    }
+    facts = runs._protocol_of(recipe, corpus, noted)
+    assert facts["notes"] == ["one: common", "one: rare (seeds 1 and 2)"]
+    assert facts["mixes_speakers"] is False
+    tested = {tuple(fold["test_speakers"]) for fold in facts["folds"]}
+    assert tested == {tuple(sorted(set(corpus.table["speaker"].iloc[own[0].test]))) for own in splits.values()}
+    assert sorted(seed for fold in facts["folds"] for seed in fold["seeds"]) == [0, 1, 2]
 
 
 def test_another_recipe_or_corpus_under_the_same_name_is_refused(finished, tone_recipe):

@@ -36,6 +36,7 @@ from graphophone.corpora.problems import problem_facts, read_problems, write_pro
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.controls import pooled_controls
 from graphophone.evaluation.metrics import summarize
+from graphophone.evaluation.page import listed
 from graphophone.evaluation.protocols import Split
 from graphophone.evaluation.report import write_report
 from graphophone.evaluation.statistics import interval
@@ -303,7 +304,48 @@ def _first_difference(old: Any, new: Any, path: str = "") -> str | None:
     return None if old == new else f"{path} is {old} there and {new} here"
 
 
-def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> dict[str, Any]:
+def _protocol_of(recipe: Recipe, corpus: Corpus, splits: Mapping[int, Sequence[Split]]) -> dict[str, Any]:
+    """What ``run.json`` says of the protocol: of the splits of all seeds, those that are alike once.
+
+    Args:
+        recipe: The recipe.
+        corpus: The corpus.
+        splits: Splits of every seed.
+
+    Returns:
+        As `protocol_facts`; every one of the ``folds`` with its ``seeds``, and a note with those that it is of where
+        it is not of all.
+    """
+    facts = protocol_facts(recipe, corpus, [split for own in splits.values() for split in own])
+    notes: dict[str, list[int]] = {}
+    folds: dict[str, list[int]] = {}
+    for seed, own in splits.items():
+        told = make_protocol(recipe).describe(corpus, own)
+        for note in told["notes"]:
+            notes.setdefault(note, []).append(seed)
+        for fold in told["folds"]:
+            folds.setdefault(json.dumps(fold), []).append(seed)
+    facts["notes"] = [
+        note
+        if len(seeds) == len(splits)
+        else f"{note} (seed{'s' if len(seeds) > 1 else ''} {listed([*map(str, seeds)])})"
+        for note, seeds in notes.items()
+    ]
+    facts["folds"] = [{**json.loads(fold), "seeds": seeds} for fold, seeds in folds.items()]
+    return facts
+
+
+def _update_protocol(path: Path, recipe: Recipe, corpus: Corpus, splits: Mapping[int, Sequence[Split]]) -> None:
+    """Let ``run.json`` speak of the splits of all seeds that the run has, also of those that were added later."""
+    content = _read_json(path)
+    protocol = make_protocol(recipe)
+    whole = {seed: splits.get(seed) or protocol.splits(corpus, seed=seed) for seed in content["seeds"]}
+    facts = json.loads(json.dumps(_protocol_of(recipe, corpus, whole)))
+    if facts != content["protocol"]:
+        write_json(path, {**content, "protocol": facts})
+
+
+def _describe(recipe: Recipe, prepared: Prepared, splits: Mapping[int, Sequence[Split]]) -> dict[str, Any]:
     """What ``run.json`` says of a run."""
     corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
     model, pretrained = make_model(recipe, make_input(recipe, prepared))
@@ -319,7 +361,7 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> di
             **problem_facts(corpus.problems),
             "fingerprint": _fingerprint(prepared),
         },
-        "protocol": protocol_facts(recipe, corpus, splits),
+        "protocol": _protocol_of(recipe, corpus, splits),
         "model": {
             "name": recipe.model["name"],
             "options": without_name(recipe.model),
@@ -340,7 +382,7 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Sequence[Split]) -> di
             "threads": recipe.training.threads or torch.get_num_threads(),
         },
         "seeds": list(recipe.seeds),
-        "folds": [split.name for split in splits],
+        "folds": [split.name for split in splits[recipe.seeds[0]]],
     }
 
 
@@ -426,7 +468,8 @@ def train(
     described = folder / "run.json"
     if not described.is_file():
         write_problems(folder / "problems.csv", corpus.problems)
-        write_json(described, _describe(recipe, prepared, splits[recipe.seeds[0]]))
+        write_json(described, _describe(recipe, prepared, splits))
+    _update_protocol(described, recipe, corpus, splits)
     jobs = [
         Job(split, seed, folder / "folds" / f"{split.name}-seed{seed}")
         for seed in recipe.seeds

@@ -92,11 +92,13 @@ def corpus_of(results: RunResults) -> str:
 
 
 def data_words(results: RunResults) -> str:
-    """``1,440 items, 8 classes, 24 speakers``."""
+    """``1,440 items, 1,296 of them without label, 8 classes, 24 speakers``."""
     corpus = results.info.get("corpus") or {}
     parts = []
     if corpus.get("items"):
         parts.append(plural(int(corpus["items"]), "item"))
+    if corpus.get("unlabelled"):
+        parts.append(f"{int(corpus['unlabelled']):,} of them without label")
     parts.append(results.measures.noun(len(results.classes)))
     if corpus.get("speakers"):
         parts.append(plural(int(corpus["speakers"]), "speaker"))
