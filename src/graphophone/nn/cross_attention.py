@@ -115,10 +115,10 @@ class CrossAttention(nn.Module):
         wide = self.channels
         q = F.linear(query, self.in_proj_weight[:wide], self.in_proj_bias[:wide])
         k, v = F.linear(memory, self.in_proj_weight[wide:], self.in_proj_bias[wide:]).split(wide, dim=-1)
-        heads = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         mask = None if real is None else real[:, None, None]
         dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(*heads, attn_mask=mask, dropout_p=dropout)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
     def single(self, memory: Tensor) -> Tensor:
