@@ -209,6 +209,8 @@ def test_ways_to_sample_and_to_answer(recipe, notes, tmp_path, no_report, option
         assert [len(graph.x) for graph in references] == [12] * 3
     told = pd.read_csv(run.folder / "predictions.csv")
     assert not told["p_low"].isna().any()
+    protocol = json.loads((run.folder / "run.json").read_text("utf-8"))["protocol"]["description"]
+    assert ("The network learns on the whole pool" in protocol) == ("sampling" in options)
     if options.get("edges") == "auto":
         edges = recognizer.bundle.attachment["edges"]
         kinds = [(graph.true, graph.pseudo) for graph in references]

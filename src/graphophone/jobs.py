@@ -469,7 +469,7 @@ def corpus_facts(corpus: Corpus, features: FeatureSet) -> dict[str, Any]:
 def protocol_facts(recipe: Recipe, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
     """The protocol in words, and what it did to this corpus."""
     facts = make_protocol(recipe).describe(corpus, splits)
-    remark = getattr(TASKS.get(recipe.task["name"]), "remark", "")
+    remark = cast("type[SupervisedTask]", TASKS.get(recipe.task["name"])).remark_on(without_name(recipe.task))
     facts["description"] += f" {remark}" if remark else ""
     validated = all(len(split.validation) for split in splits)
     if recipe.training.averaging == "epochs":

@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from graphophone.graphs import GraphError
 from graphophone.graphs.attachment import attach, chance_of_true_label, draw_reference, min_random_edges
 from graphophone.graphs.signed import signed_edges
+from graphophone.graphs.subgraphs import SubgraphSampler
 
 
 class TestNumberOfEdges:
@@ -76,6 +77,23 @@ def pool(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class TestReference:
+    def test_is_drawn_from_other_numbers_than_the_subgraphs_of_any_epoch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        x, labels, pseudo = pool()
+        streams: list[tuple[int, ...]] = []
+        generator = np.random.default_rng
+
+        def noted(entropy: tuple[int, ...]) -> np.random.Generator:
+            streams.append(tuple(np.random.SeedSequence(entropy).generate_state(4).tolist()))
+            return generator(entropy)
+
+        monkeypatch.setattr(np.random, "default_rng", noted)
+        sampler = SubgraphSampler(x, labels, per_class=2, unlabelled=1, seed=3)
+        for number in range(4):
+            list(sampler.nodes(number))
+            draw_reference(x, labels, pseudo, size=20, seed=3, draw=number)
+        assert len(streams) > 4 * 4  # a queue, several parts and a reference each
+        assert len(set(streams)) == len(streams)
+
     def test_is_balanced_and_follows_the_rules(self) -> None:
         x, labels, pseudo = pool()
         graph = draw_reference(x, labels, pseudo, size=53)

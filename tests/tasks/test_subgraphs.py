@@ -287,6 +287,14 @@ def test_the_whole_pool_as_one_graph() -> None:
     trainer(3).fit(task, task.train_dataloader())
 
 
+def test_one_large_graph_says_what_it_answers_on() -> None:
+    remark = SubgraphClassification.remark_on
+    assert remark({}) == remark({"sampling": "subgraphs"}) == ""
+    assert "reference graphs of as many nodes as a sampled subgraph would have" in remark({"sampling": "whole"})
+    assert "reference graphs of 1,200 nodes" in remark({"sampling": "whole", "reference_size": 1200})
+    assert "by themselves, without edges" in remark({"sampling": "whole", "attachment": "none"})
+
+
 @pytest.mark.parametrize("name", ["edges", "draws", "per_class", "unlabelled", "batch_graphs", "validate_every"])
 def test_numbers_that_make_no_sense(name: str) -> None:
     with pytest.raises(TaskError, match=f"task.{name}"):

@@ -127,7 +127,9 @@ def draw_reference(
     per_class = size // max(count, 1)
     require(count >= 1, "no node has a label, true or predicted; there is nothing to draw a reference graph from")
     require(per_class >= 1, f"a reference graph of {size} nodes cannot hold {count} classes; raise size")
-    rng = np.random.default_rng((seed, draw))
+    # A `SubgraphSampler` has 0 and 1 in the third place: what is drawn for answers has nothing to do with what was drawn
+    # for training. (Without a third number it would be that of its queue.)
+    rng = np.random.default_rng((seed, draw, 2))
     lot = rng.random(len(classes))
     rank = _rank_within(classes * 2 + (known < 0), lot)
     drawn = np.bincount(classes[known >= 0], minlength=count)

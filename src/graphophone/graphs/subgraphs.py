@@ -135,6 +135,7 @@ class SubgraphSampler:
             [subgraphs + 1].
         """
         # One stream for the queue and one for each part: what is drawn does not depend on who asks for how much.
+        # (`draw_reference` has 2 in the third place.)
         queue = np.random.default_rng((self.seed, epoch, 0)).permutation(self._free)
         for part, first in enumerate(range(0, self.subgraphs, AHEAD)):
             count = min(AHEAD, self.subgraphs - first)

@@ -118,6 +118,11 @@ class SupervisedTask(LightningModule):
             for number, spread in enumerate(spreads(), 1):
                 self.log(f"centroid_spread_{number}", spread)
 
+    @classmethod
+    def remark_on(cls, options: Mapping[str, Any]) -> str:
+        """`remark`, and what follows from the options of the task in a recipe."""
+        return cls.remark
+
     def companions(self) -> dict[str, Any] | None:
         """What a model folder holds beside the network: arguments of `graphophone.inference.bundle.save_bundle`.
 

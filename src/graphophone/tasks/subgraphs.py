@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import pandas as pd
@@ -62,7 +62,8 @@ class SubgraphClassification(NodeTask):
         per_class: Labelled recordings of each class in a subgraph (12 for speech and 2 for events, as published).
         unlabelled: Unlabelled recordings in a subgraph.
         batch_graphs: Subgraphs in one step.
-        sampling: ``"subgraphs"``; or ``"whole"``, a control: the pool is one graph, and a step is an epoch.
+        sampling: ``"subgraphs"``; or ``"whole"``, a control: the pool is one graph, and a step is an epoch. It is
+            validated, tested and deployed on reference graphs as the other, of ``reference_size`` nodes.
         edges: T, edges of each new recording; ``"auto"``: the fewest random ones with which a recording reaches a node
             with a true label with probability ``certainty`` or more, in every reference graph.
         certainty: See ``edges``; 0.9 in one place of the paper, above 0.99 in another.
@@ -162,6 +163,21 @@ class SubgraphClassification(NodeTask):
         self._ids: list[str] = []
         self._pseudo: PseudoLabels | None = None  # as the references, of the weights as they are
         self._sample: Data | None = None  # what is measured where nothing is attached
+
+    @classmethod
+    def remark_on(cls, options: Mapping[str, Any]) -> str:
+        """What a network that has learned on one large graph is asked on."""
+        if options.get("sampling") != "whole":
+            return ""
+        learned = "The network learns on the whole pool as one graph"
+        if options.get("attachment") == "none":
+            return f"{learned}; validation and test items are answered for by themselves, without edges."
+        size = options.get("reference_size")
+        nodes = f"{size:,} nodes" if size else "as many nodes as a sampled subgraph would have"
+        return (
+            f"{learned}, but answers for validation and test items beside reference graphs of {nodes} "
+            "(task.reference_size): what it loses may come from either."
+        )
 
     def use(self, nodes: Nodes) -> None:
         """Make the sampler of the pool: training items with and without label, and no others.
