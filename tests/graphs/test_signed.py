@@ -68,6 +68,17 @@ def test_equals_the_rules_node_by_node(pool: tuple[Tensor, Tensor], positives: i
     assert torch.equal(found, brute_force(x, labels, positives, k, far))
 
 
+@given(pools(), st.integers(1, 3))
+def test_by_similarity_labels_choose_nothing(pool: tuple[Tensor, Tensor], positives: int) -> None:
+    x, labels = pool
+    found = signed_edges(x, labels, positives=positives, labelled_edges="similarity")
+    none = torch.full_like(labels, -1)
+    assert torch.equal(dense(*found, len(x)), brute_force(x, none, positives, None, "any"))
+    for other in (none, labels.flip(0)):
+        again = signed_edges(x, other, positives=positives, labelled_edges="similarity")
+        assert all(torch.equal(one, two) for one, two in zip(found, again, strict=True))
+
+
 @given(pools())
 def test_laws(pool: tuple[Tensor, Tensor]) -> None:
     x, labels = pool
@@ -173,7 +184,15 @@ def test_too_few_nodes_have_no_edges(nodes: int) -> None:
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [({"positives": 0}, "positives"), ({"k": 0}, "k is 0"), ({"far": "near"}, "far"), ({"block": 0}, "block")],
+    [
+        ({"positives": 0}, "positives"),
+        ({"k": 0}, "k is 0"),
+        ({"far": "near"}, "far"),
+        ({"block": 0}, "block"),
+        ({"labelled_edges": "blind"}, "labelled_edges is 'blind'"),
+        ({"labelled_edges": "similarity", "k": 3}, "k and far are rules by class"),
+        ({"labelled_edges": "similarity", "far": "other_class"}, "k and far are rules by class"),
+    ],
 )
 def test_options_that_make_no_sense(options: dict, text: str) -> None:
     with pytest.raises(GraphError, match=text):
@@ -221,6 +240,10 @@ def test_the_builder_reads_labels_where_there_are_any() -> None:
         assert torch.equal(data.edge_index, expected[0])
         assert torch.equal(data.edge_weight, expected[1])
     assert build_graph(builder.config) == builder
+    blind = create_graph("signed", labelled_edges="similarity")
+    assert torch.equal(blind(Data(x=x, y=y)).edge_index, Signed()(Data(x=x)).edge_index)
+    assert build_graph(blind.config) == blind != Signed()
+    assert build_graph({"name": "signed", "positives": 2, "k": None, "far": "any"}) == Signed()  # of an older model
     assert torch.equal(builder.edges(torch.tensor([0, 20]), x), builder(Data(x=x)).edge_index)
 
 

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from graphophone.evaluation.embeddings import mean_average_distance, silhouette
 from graphophone.graphs.attachment import chance_of_true_label, min_random_edges
-from graphophone.graphs.signed import Signed
+from graphophone.graphs.signed import Signed, signed_edges
 from graphophone.graphs.similarity import KNN
 from graphophone.models.attached import content_ids, draw_references, predict_attached, pseudo_label
 from graphophone.models.subgraph_ssl import SubgraphSSL
@@ -285,6 +285,26 @@ def test_the_whole_pool_as_one_graph() -> None:
     assert torch.equal(batches[0].edges.to_dense(), whole.to_dense())  # type: ignore[union-attr]
     assert len(task.refer()[0].x) <= 29  # as a subgraph has
     trainer(3).fit(task, task.train_dataloader())
+
+
+@pytest.mark.parametrize("sampling", ["subgraphs", "whole"])
+def test_edges_by_similarity_tell_no_label(sampling: Any) -> None:
+    """Neither in training nor in references: other labels of the same nodes give the same edges."""
+    task = task_of(sampling=sampling, draws=2)
+    nodes = nodes_of()
+    task.use(dataclasses.replace(nodes, graph=Signed(labelled_edges="similarity")))
+    drawn = [*task.sampler.epoch(0), *task.refer()]
+    for graph in drawn:
+        ptr = graph.get("ptr")
+        expected = signed_edges(graph.x, torch.full_like(graph.y, -1), ptr=ptr)
+        assert torch.equal(graph.edge_index, expected[0])
+        assert torch.equal(graph.edge_weight, expected[1])
+    assert any((graph.y >= 0).any() for graph in drawn)
+    task.use(nodes)
+    assert any(
+        graph.edge_index.shape != signed_edges(graph.x, torch.full_like(graph.y, -1), ptr=graph.ptr)[0].shape
+        for graph in task.sampler.epoch(0)
+    )
 
 
 def test_one_large_graph_says_what_it_answers_on() -> None:

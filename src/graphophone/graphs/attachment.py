@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch_geometric.data import Data
 
 from graphophone.features.base import stable_hash
 from graphophone.graphs.base import GraphError, require
-from graphophone.graphs.signed import Far
+from graphophone.graphs.signed import Far, LabelledEdges
 from graphophone.graphs.subgraphs import signed_subgraphs
 
 Attachment = Literal["random", "nearest", "none"]
@@ -92,6 +92,7 @@ def draw_reference(
     positives: int = 2,
     k: int | None = None,
     far: Far = "any",
+    labelled_edges: LabelledEdges = "class",
     seed: int = 0,
     draw: int = 0,
 ) -> Data:
@@ -110,6 +111,7 @@ def draw_reference(
         positives: See `signed_edges`.
         k: See `signed_edges`.
         far: See `signed_edges`.
+        labelled_edges: See `signed_edges`.
         seed: What the draw follows from.
         draw: Number of the draw; each is another.
 
@@ -127,8 +129,8 @@ def draw_reference(
     per_class = size // max(count, 1)
     require(count >= 1, "no node has a label, true or predicted; there is nothing to draw a reference graph from")
     require(per_class >= 1, f"a reference graph of {size} nodes cannot hold {count} classes; raise size")
-    # A `SubgraphSampler` has 0 and 1 in the third place: what is drawn for answers has nothing to do with what was drawn
-    # for training. (Without a third number it would be that of its queue.)
+    # A `SubgraphSampler` has 0 and 1 in the third place: what is drawn for answers has nothing to do with what was
+    # drawn for training. (Without a third number it would be that of its queue.)
     rng = np.random.default_rng((seed, draw, 2))
     lot = rng.random(len(classes))
     rank = _rank_within(classes * 2 + (known < 0), lot)
@@ -144,7 +146,8 @@ def draw_reference(
     node = torch.from_numpy(np.flatnonzero(chosen & (classes >= 0))).to(x.device)
     require(len(node) > 0, "no node has a label, true or predicted; there is nothing to draw a reference graph from")
     ptr = torch.tensor([0, len(node)], device=x.device)
-    graph = signed_subgraphs(x, labels, node, ptr, positives=positives, k=k, far=far)
+    rules: Any = {"positives": positives, "k": k, "far": far, "labelled_edges": labelled_edges}
+    graph = signed_subgraphs(x, labels, node, ptr, **rules)
     true = int((graph.y >= 0).sum())
     return Data(
         x=graph.x,

@@ -8,11 +8,14 @@ Shirian, Somandepalli, Guha, "Self-supervised Graphs for Audio Representation Le
 
 The edges of all nodes are united and go both ways. A pair that one side chose as alike and the other as different is
 alike. Distance is Euclidean; ties go to the smaller index.
+
+Edges that labels choose tell the labels: a network may read the class of a node off its neighbours in training, which
+no new recording gives away. With ``labelled_edges="similarity"`` all nodes choose as unlabelled ones do.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +35,7 @@ from graphophone.graphs.search import BLOCK, nearest_edges
 from graphophone.graphs.space import Space
 
 Far = Literal["any", "other_class"]
+LabelledEdges = Literal["class", "similarity"]
 
 # Sets of so many nodes are compared at once, padded to the largest, as many as fill the room: they stay in the cache.
 SMALL = 256
@@ -46,6 +50,7 @@ def signed_edges(
     positives: int = 2,
     k: int | None = None,
     far: Far = "any",
+    labelled_edges: LabelledEdges = "class",
     block: int = BLOCK,
 ) -> tuple[Tensor, Tensor]:
     """Signed edges of one or many sets of labelled and unlabelled nodes.
@@ -61,6 +66,8 @@ def signed_edges(
         k: A labelled node looks for its own label among so many nearest labelled nodes; None: among all of them.
         far: What a labelled node calls different: the farthest labelled node of `"any"` label (as published), or of
             an `"other_class"`.
+        labelled_edges: What labelled nodes choose by: their `"class"` (as published), or `"similarity"` alone, as
+            nodes without label do; then `k` and `far` have no meaning, and labels no influence.
         block: Similarities held at once.
 
     Returns:
@@ -76,7 +83,7 @@ def signed_edges(
         (tensor([[1, 2, 3, 0, 3, 0, 3, 0, 1, 2],
                 [0, 0, 0, 1, 1, 2, 2, 3, 3, 3]]), tensor([ 1., -1., -1.,  1., -1., -1.,  1., -1., -1.,  1.]))
     """
-    _check_rules(positives, k, far)
+    _check_rules(positives, k, far, labelled_edges)
     require(block >= 1, f"signed edges: block is {block}; give at least 1")
     if labels.shape != x.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise GraphError(
@@ -84,6 +91,8 @@ def signed_edges(
             f"{list(labels.shape)} {labels.dtype}"
         )
     x = x.detach()
+    if labelled_edges == "similarity":
+        labels = torch.full_like(labels, -1)
     if ptr is None:
         ptr = torch.tensor([0, len(x)], device=x.device)
     sizes = ptr.diff()
@@ -100,6 +109,7 @@ class Signed(GraphBuilder):
         positives: See `signed_edges`.
         k: See `signed_edges`.
         far: See `signed_edges`.
+        labelled_edges: See `signed_edges`.
 
     Example:
         >>> data = Data(x=torch.tensor([[0.0], [1.0], [5.0], [6.0]]), y=torch.tensor([0, 0, 1, -1]))
@@ -111,11 +121,18 @@ class Signed(GraphBuilder):
     joins: ClassVar[Joins] = "recordings"
     reads_features: bool = True
 
-    def __init__(self, positives: int = 2, k: int | None = None, far: Far = "any") -> None:
-        _check_rules(positives, k, far)
+    def __init__(
+        self,
+        positives: int = 2,
+        k: int | None = None,
+        far: Far = "any",
+        labelled_edges: LabelledEdges = "class",
+    ) -> None:
+        _check_rules(positives, k, far, labelled_edges)
         self.positives = positives
         self.k = k
         self.far: Far = far
+        self.labelled_edges: LabelledEdges = labelled_edges
 
     def edges(self, ptr: Tensor, x: Tensor | None = None) -> Tensor:
         """`edge_index` of nodes none of which has a label. [2, edges] int64."""
@@ -124,7 +141,12 @@ class Signed(GraphBuilder):
     def signed(self, ptr: Tensor, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
         """`signed_edges` by these rules; without `y` no node has a label."""
         labels = torch.full(x.shape[:1], -1, device=x.device) if y is None else y
-        return signed_edges(x, labels, ptr=ptr, positives=self.positives, k=self.k, far=self.far)
+        return signed_edges(x, labels, ptr=ptr, **self.rules)
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Arguments of `signed_edges`."""
+        return {"positives": self.positives, "k": self.k, "far": self.far, "labelled_edges": self.labelled_edges}
 
     def forward(self, data: Data) -> Data:
         """Set `data.edge_index` and `data.edge_weight` from `data.x` and, if there, `data.y` (-1: no label).
@@ -136,10 +158,18 @@ class Signed(GraphBuilder):
         return set_edges(data, ptr, *self.signed(ptr, x, data.get("y")))
 
 
-def _check_rules(positives: int, k: int | None, far: str) -> None:
+def _check_rules(positives: int, k: int | None, far: str, labelled_edges: str) -> None:
     require(positives >= 1, f"signed edges: positives is {positives}; give at least 1")
     require(k is None or k >= 1, f"signed edges: k is {k}; give at least 1, or None for all")
     require(far in ("any", "other_class"), f'signed edges: far is {far!r}; give "any" or "other_class"')
+    require(
+        labelled_edges in ("class", "similarity"),
+        f'signed edges: labelled_edges is {labelled_edges!r}; give "class" or "similarity"',
+    )
+    require(
+        labelled_edges == "class" or (k is None and far == "any"),
+        'signed edges: k and far are rules by class; leave them out, or set labelled_edges to "class"',
+    )
 
 
 def _chosen(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch_geometric.data import Data
 
 from graphophone.graphs.base import GraphError, require
 from graphophone.graphs.search import BLOCK
-from graphophone.graphs.signed import Far, signed_edges
+from graphophone.graphs.signed import Far, LabelledEdges, signed_edges
 
 # Subgraphs made at once: enough to share the cost of a call, few enough to stay in the cache.
 AHEAD = 32
@@ -47,6 +48,7 @@ class SubgraphSampler:
         positives: See `signed_edges`.
         k: See `signed_edges`.
         far: See `signed_edges`.
+        labelled_edges: See `signed_edges`.
         seed: What all draws follow from.
         block: See `signed_edges`.
 
@@ -72,6 +74,7 @@ class SubgraphSampler:
         positives: int = 2,
         k: int | None = None,
         far: Far = "any",
+        labelled_edges: LabelledEdges = "class",
         seed: int = 0,
         block: int = BLOCK,
     ) -> None:
@@ -88,6 +91,7 @@ class SubgraphSampler:
         self.positives = positives
         self.k = k
         self.far = far
+        self.labelled_edges: LabelledEdges = labelled_edges
         self.seed = seed
         self.block = block
         given = labels.cpu().numpy()
@@ -112,6 +116,11 @@ class SubgraphSampler:
                 "drawn with replacement, repeats left out",
                 stacklevel=2,
             )
+
+    @property
+    def rules(self) -> dict[str, Any]:
+        """Rules of the edges, arguments of `signed_edges`."""
+        return {"positives": self.positives, "k": self.k, "far": self.far, "labelled_edges": self.labelled_edges}
 
     @property
     def subgraphs(self) -> int:
@@ -195,9 +204,7 @@ class SubgraphSampler:
         """The subgraphs of these nodes of the pool."""
         device = self.x.device
         node, ptr = torch.from_numpy(nodes).to(device), torch.from_numpy(limits).to(device)
-        return signed_subgraphs(
-            self.x, self.labels, node, ptr, positives=self.positives, k=self.k, far=self.far, block=self.block
-        )
+        return signed_subgraphs(self.x, self.labels, node, ptr, **self.rules, block=self.block)
 
 
 class WholePool(SubgraphSampler):
@@ -236,6 +243,7 @@ def signed_subgraphs(
     positives: int = 2,
     k: int | None = None,
     far: Far = "any",
+    labelled_edges: LabelledEdges = "class",
     block: int = BLOCK,
 ) -> Data:
     """Signed graphs of given nodes of a pool.
@@ -248,13 +256,15 @@ def signed_subgraphs(
         positives: See `signed_edges`.
         k: See `signed_edges`.
         far: See `signed_edges`.
+        labelled_edges: See `signed_edges`.
         block: See `signed_edges`.
 
     Returns:
         As `SubgraphSampler.epoch` gives it.
     """
     features, y = x[node], labels[node]
-    edge_index, edge_weight = signed_edges(features, y, ptr=ptr, positives=positives, k=k, far=far, block=block)
+    rules: Any = {"positives": positives, "k": k, "far": far, "labelled_edges": labelled_edges}
+    edge_index, edge_weight = signed_edges(features, y, ptr=ptr, **rules, block=block)
     return _batch(features, y, node, ptr, edge_index, edge_weight)
 
 

@@ -114,9 +114,7 @@ def draw_references(
             size=wanted,
             num_classes=sampler.num_classes,
             true_share=true_share,
-            positives=sampler.positives,
-            k=sampler.k,
-            far=sampler.far,
+            **sampler.rules,
             seed=seed,
             draw=draw,
         )

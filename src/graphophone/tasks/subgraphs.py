@@ -199,9 +199,7 @@ class SubgraphClassification(NodeTask):
             per_class=self.per_class,
             unlabelled=self.unlabelled,
             batch_graphs=self.batch_graphs,
-            positives=rules.positives,
-            k=rules.k,
-            far=rules.far,
+            **rules.rules,
             seed=self.seed,
         )
         self._ids = [nodes.ids[row] for row in pool.tolist()]
