@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,6 +220,63 @@ def test_the_hubs_cache_is_used_without_a_network(make_text_encoder: MakeEncoder
     found, refused = done.stdout.splitlines()
     assert found == f"{pretrained.digest(folder)} 16"
     assert refused.startswith("FeatureError someone/other: not in the hub's cache here, and cannot be downloaded")
+
+
+class Malicious:
+    """Writes a file where it is unpickled without care."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_read_as_tensors_and_nothing_else(make_text_encoder: MakeEncoder, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    folder = make_text_encoder()
+    expected = TextEncoder(model=folder).encode(TEXTS)
+    state = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(state, folder / "pytorch_model.bin")
+    np.testing.assert_array_equal(TextEncoder(model=folder).encode(TEXTS), expected)
+    torch.save({**state, "more": Malicious(tmp_path / "trace")}, folder / "pytorch_model.bin")
+    with pytest.raises(FeatureError, match="cannot be loaded"):
+        TextEncoder(model=folder).encode(TEXTS)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    ("published", "wanted"),
+    [
+        (["config.json", "model.safetensors", "pytorch_model.bin"], "model*.safetensors*"),
+        (["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"], "model*.safetensors*"),
+        (["config.json", "pytorch_model.bin", "tf_model.h5"], "pytorch_model*.bin*"),
+    ],
+)
+def test_what_is_downloaded(
+    make_text_encoder: MakeEncoder, monkeypatch: pytest.MonkeyPatch, published: list[str], wanted: str
+) -> None:
+    import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    folder = make_text_encoder()
+    asked: list[list[str]] = []
+
+    def download(name: str, *, revision: str | None, allow_patterns: list[str], local_files_only: bool = False) -> str:
+        assert (name, revision) == ("someone/tiny", "v2")
+        if local_files_only:
+            raise LocalEntryNotFoundError("nothing here")
+        asked.append(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda self, name, revision: published)
+    assert pretrained.locate("someone/tiny", "v2") == folder
+    ((*parts, weights),) = asked
+    assert weights == wanted
+    assert {"config.json", "tokenizer.json", "preprocessor_config.json"} <= set(parts)
 
 
 def test_no_name_of_a_repository() -> None:

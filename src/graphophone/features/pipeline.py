@@ -677,4 +677,5 @@ class _Progress:
     def advance(self, outcome: extraction.Outcome) -> None:
         self._audio += outcome.duration
         speed = self._audio / max(time.perf_counter() - self._began, 1e-3)
-        self._bar.update(self._task, advance=1, speed=f"{speed:,.0f} x real time")
+        # Texts and given vectors have no duration.
+        self._bar.update(self._task, advance=1, speed=f"{speed:,.0f} x real time" if self._audio else "")
