@@ -35,10 +35,12 @@ from graphophone.corpora.base import Corpus, Problem
 from graphophone.corpora.problems import problem_facts, read_problems, write_problems
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.controls import pooled_controls
+from graphophone.evaluation.measures import Measure
 from graphophone.evaluation.metrics import summarize
 from graphophone.evaluation.page import listed
 from graphophone.evaluation.protocols import Split
 from graphophone.evaluation.report import write_report
+from graphophone.evaluation.results import measures_of_folder
 from graphophone.evaluation.statistics import interval
 from graphophone.features import FeatureCache, FeaturePipeline, create_extractor
 from graphophone.features.speed import SpeedPerturbed
@@ -574,14 +576,14 @@ def evaluate(folder: str | Path) -> Run:
         for fold in metrics["folds"]
     ]
     kind = described.get("kind", "classification")
-    headline = HEADLINES[kind][0]
-    validated = [job["validation"][headline] for _, job in jobs if job["validation"]]
-    metrics[f"validation_{headline}"] = interval(validated).to_dict() if validated else None
+    selection = measures_of_folder(folder).selection
+    validated = [job["validation"][selection.key] for _, job in jobs if job["validation"]]
+    metrics[f"validation_{selection.key}"] = interval(validated).to_dict() if validated else None
     metrics |= _beside([job for _, job in jobs])
     metrics["complete"] = len(whole) == len(described["seeds"])
     metrics["whole_seeds"] = whole
     write_json(folder / "metrics.json", metrics)
-    chosen, sentence = _deployed(jobs, headline)
+    chosen, sentence = _deployed(jobs, selection)
     if (chosen / "model").is_dir():  # networks that answer for no new recording leave none
         _publish(chosen / "model", folder / "model")
         # The card speaks of the evaluation as a whole: one fold's test result would be a lucky or an unlucky one.
@@ -631,17 +633,18 @@ def _attachment(jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"attachment": {**facts, "chance": float(np.mean(chances))} if chances else facts}
 
 
-def _deployed(jobs: Sequence[tuple[Path, dict[str, Any]]], headline: str) -> tuple[Path, str]:
+def _deployed(jobs: Sequence[tuple[Path, dict[str, Any]]], selection: Measure) -> tuple[Path, str]:
     """Which training's weights become the run's model, and a sentence that says so.
 
     It is the one with the best validation figure; where there are no validation items nothing tells the trainings
     apart but their test items, which choose nothing, and it is the first.
     """
     validated = [(path, job) for path, job in jobs if job["validation"]]
-    path, job = max(validated, key=lambda item: item[1]["validation"][headline]) if validated else jobs[0]
-    words = {"ua": "UA", "map": "mAP"}[headline]
+    path, job = max(validated, key=lambda item: item[1]["validation"][selection.key]) if validated else jobs[0]
+    words = selection.words if selection.short == selection.name else selection.short
     reason = (
-        f"the one of {len(jobs)} trainings with the best validation {words} ({100 * job['validation'][headline]:.1f} %)"
+        f"the one of {len(jobs)} trainings with the best validation {words} "
+        f"({100 * job['validation'][selection.key]:.1f} %)"
         if validated
         else f"the first of {len(jobs)} trainings; without validation items none was chosen over the others"
     )

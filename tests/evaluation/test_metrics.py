@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, average_precision_score, balanced_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    precision_score,
+    roc_auc_score,
+)
 
 from graphophone.evaluation.metrics import (
     SCALARS,
@@ -32,6 +38,7 @@ def test_majority_predictor_on_the_4490_utterances() -> None:
         "precision": None,
         "f1": 0.0,
         "ap": pytest.approx(1103 / 4490),  # all items have the same score
+        "auc": 0.5,
         "support": 1103,
         "predicted": 0,
     }
@@ -54,6 +61,33 @@ def test_hand_made_confusion() -> None:
     p = np.random.default_rng(0).dirichlet(np.ones(3), 6)
     ours = [c["ap"] for c in classification_metrics(target, p, ["a", "b", "c"])["per_class"][:2]]
     assert ours == pytest.approx([average_precision_score(np.equal(target, c), p[:, c]) for c in (0, 1)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 60), st.integers(2, 6), st.booleans())
+def test_precision_recall_and_areas_agree_with_scikit_learn(seed: int, items: int, classes: int, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    target = rng.integers(0, classes, items)
+    p = rng.dirichlet(np.ones(classes), items)
+    if ties:
+        p = np.round(2 * p)
+        p = np.where(p.sum(axis=1, keepdims=True) > 0, p, 1.0)
+        p /= p.sum(axis=1, keepdims=True)
+    m = classification_metrics(target, p, list("abcdef")[:classes])
+    predicted = p.argmax(axis=1)
+    # Recall weighted by support counts every right answer once: it is accuracy, whatever the answers are.
+    assert m["weighted_recall"] == pytest.approx(m["wa"], abs=1e-12)
+    for average in ("weighted", "macro"):
+        expected = precision_score(target, predicted, average=average, zero_division=0.0)
+        assert m[f"{average}_precision"] == pytest.approx(expected)
+    flags = onehot(target, classes)
+    assert m["micro_ap"] == pytest.approx(average_precision_score(flags.ravel(), p.ravel()))
+    assert m["micro_auc"] == pytest.approx(roc_auc_score(flags.ravel(), p.ravel()))
+    for i, row in enumerate(m["per_class"]):
+        if 0 < row["support"] < items:
+            assert row["auc"] == pytest.approx(roc_auc_score(flags[:, i], p[:, i]))
+        else:
+            assert row["auc"] is None
 
 
 def test_classes_that_never_occur_do_not_lower_the_averages() -> None:

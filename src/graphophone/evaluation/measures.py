@@ -107,6 +107,15 @@ MAP = Measure("map", "Mean average precision (mAP)", "mAP", "mean average precis
 _MAUC = Measure("mauc", "Mean area under the ROC curve (mAUC)", "mAUC", "mean area under the ROC curve", percent=False)
 _DPRIME = Measure("dprime", "d′, from the mean area", "d′", "d′", percent=False, bounded=False)
 _LWLRAP = Measure("lwlrap", "Label-weighted ranking precision (lwlrap)", "lwlrap", "lwlrap", percent=False)
+_MACRO_PRECISION = Measure("macro_precision", "Macro precision", "Macro precision", "macro precision")
+_WEIGHTED_PRECISION = Measure("weighted_precision", "Weighted precision", "Weighted precision", "weighted precision")
+_MICRO_AUC = Measure(
+    "micro_auc", "Area under the ROC curve of all pairs (micro AUC)", "Micro AUC", "micro area under the ROC curve",
+    percent=False,
+)  # fmt: skip
+_MICRO_AP = Measure(
+    "micro_ap", "Average precision of all pairs (micro AP)", "Micro AP", "micro average precision", percent=False
+)
 _MICRO_TAGS = Measure("micro_f1", "Micro F1 at 0.5", "Micro F1", "micro F1", percent=False)
 _MACRO_TAGS = Measure("macro_f1", "Macro F1 at 0.5", "Macro F1", "macro F1", percent=False)
 
@@ -132,6 +141,20 @@ SOUNDS = Measures(
 )
 """Classes of sounds."""
 
+WORDS = Measures(
+    kind="classification",
+    main=_WEIGHTED_F1,
+    second=_ACCURACY,
+    selection=_WEIGHTED_F1,
+    cards=(_WEIGHTED_F1, _ACCURACY, _UA, _ECE),
+    table=(
+        *(_WEIGHTED_F1, _ACCURACY, _UA, _F1, _WEIGHTED_PRECISION, _MACRO_PRECISION),
+        *(_ECE, MAP, _MAUC, _MICRO_AP, _MICRO_AUC),
+    ),
+    sounds=False,
+)
+"""Classes of utterances with their words, which the literature counts by weighted F1 and accuracy."""
+
 TAGS = Measures(
     kind="tagging",
     main=MAP,
@@ -156,7 +179,16 @@ def measures_of(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = None,
     kind = kind or ("tagging" if run.get("kind") == "tagging" or task == "clip_tagging" else "classification")
     if kind == "tagging":
         return TAGS
+    if _monitor(task) == f"validation {_WEIGHTED_F1.words}":
+        return WORDS
     corpus = (run.get("corpus") or {}).get("name")
     # A clip of a folder may be a voice or a door: a corpus that names speakers is one of voices.
     clips = task == "clip_classification" and not (run.get("corpus") or {}).get("speakers")
     return SOUNDS if corpus in SOUND_CORPORA | CITATION_GRAPHS or clips else SPEECH
+
+
+def _monitor(task: str) -> str:
+    """What a task chooses an epoch by, in words; empty where it is not known."""
+    from graphophone.tasks import TASKS  # here: a table is read without the networks
+
+    return str(getattr(TASKS.get(task), "monitor_words", "")) if task in TASKS else ""

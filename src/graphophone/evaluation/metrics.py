@@ -23,7 +23,10 @@ from graphophone.evaluation.tagging import TAGGING_SCALARS, tagging_metrics
 ECE_BINS = 15
 """Number of equal-width confidence bins between 0 and 1."""
 
-SCALARS = ("ua", "wa", "weighted_f1", "macro_f1", "ece", "nll", "brier", "map", "mauc")
+SCALARS = (
+    *("ua", "wa", "weighted_f1", "macro_f1", "weighted_precision", "macro_precision", "weighted_recall"),
+    *("ece", "nll", "brier", "map", "mauc", "micro_ap", "micro_auc"),
+)
 """Keys of the single numbers in what :func:`classification_metrics` returns."""
 
 Kind = Literal["classification", "tagging"]
@@ -132,14 +135,18 @@ def classification_metrics(
         A dictionary fit for JSON:
 
         * ``n``, ``ua`` (mean recall over the classes that occur), ``wa`` (accuracy);
-        * ``weighted_f1`` (by support), ``macro_f1`` (over the classes that occur or are predicted);
+        * ``weighted_f1`` (by support), ``macro_f1`` (over the classes that occur or are predicted); precision the same
+          ways, where that of a class that is never predicted is 0; ``weighted_recall``, which is ``wa`` by another
+          name. The macro recall is ``ua``;
         * ``ece``: expected calibration error of the top class, 15 equal-width bins, mean absolute gap;
         * ``nll``: mean negative log-likelihood in nats; ``brier``: mean squared error summed over classes;
         * ``map``, ``mauc``: mean over the classes that occur of the average precision and of the area under the
           ROC curve of their probability, each class against all others; ``mauc`` is None where all items are
-          of one class;
-        * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``ap``, ``support``, ``predicted``; recall
-          and average precision of a class without items and the precision of one that is never predicted are None;
+          of one class. ``micro_ap``, ``micro_auc``: the same of all pairs of item and class as one ranking; the area
+          is None with one class;
+        * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``ap``, ``auc``, ``support``, ``predicted``;
+          recall, average precision and area of a class without items and the precision of one that is never predicted
+          are None, and so is the area where all items are of one class;
         * ``per_speaker``: ``speaker``, ``n``, ``ua``, ``wa``, in natural order; empty without speakers;
         * ``confusion``: counts ``[true][predicted]``; ``classes``.
 
@@ -156,7 +163,9 @@ def classification_metrics(
     times_predicted = confusion.sum(axis=0)
     onehot = np.eye(len(classes))[target]
     ranked = rank_rows(onehot.T.astype(bool), np.ascontiguousarray(p.T))
+    pairs = rank_rows(onehot.reshape(1, -1).astype(bool), p.reshape(1, -1))
     occurs = support > 0
+    listed = occurs | (times_predicted > 0)
     return {
         "kind": "classification",
         "n": len(target),
@@ -165,6 +174,9 @@ def classification_metrics(
         "wa": float((predicted == target).mean()),
         "weighted_f1": float(f1_score(target, predicted, average="weighted", zero_division=0.0)),
         "macro_f1": float(f1_score(target, predicted, average="macro", zero_division=0.0)),
+        "weighted_precision": float(np.average(precision, weights=support)),
+        "macro_precision": float(precision[listed].mean()),
+        "weighted_recall": float(np.average(recall, weights=support)),
         "ece": float(
             multiclass_calibration_error(
                 torch.tensor(p),
@@ -180,6 +192,8 @@ def classification_metrics(
         "brier": float(((p - onehot) ** 2).sum(axis=1).mean()),
         "map": float(ranked.average_precision[occurs].mean()),
         "mauc": float(ranked.auc[occurs].mean()) if occurs.sum() > 1 else None,
+        "micro_ap": float(pairs.average_precision[0]),
+        "micro_auc": float(pairs.auc[0]) if len(classes) > 1 else None,
         "per_class": [
             {
                 "class": name,
@@ -187,6 +201,7 @@ def classification_metrics(
                 "precision": float(precision[i]) if times_predicted[i] else None,
                 "f1": float(f1[i]) if support[i] or times_predicted[i] else None,
                 "ap": float(ranked.average_precision[i]) if support[i] else None,
+                "auc": float(ranked.auc[i]) if 0 < support[i] < len(target) else None,
                 "support": int(support[i]),
                 "predicted": int(times_predicted[i]),
             }
