@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from graphophone.graphs.base import GraphError
 from graphophone.graphs.modal import ModalKNN
 from graphophone.models import create_model
 from graphophone.models.bank import Bank, best_route, has
@@ -34,10 +35,11 @@ def vectors(count: int, seed: int, *, gaps: bool = False) -> Tensor:
     return x
 
 
+@pytest.mark.parametrize("graph", ["same", "typed"])
 @pytest.mark.parametrize("gnn", ["gat", "gcn", "sage", "gatv2"])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_one_by_one_as_together(gnn: str, layers: int) -> None:
-    bank = Bank(network(gnn=gnn, num_layers=layers), ModalKNN(k_text=2, k_audio=3), vectors(40, 0))
+def test_one_by_one_as_together(gnn: str, layers: int, graph: str) -> None:
+    bank = Bank(network(gnn=gnn, num_layers=layers, graph=graph), ModalKNN(k_text=2, k_audio=3), vectors(40, 0))
     x = vectors(12, 1)
     together = bank.answer(x).probabilities
     torch.testing.assert_close(together.sum(dim=1), torch.ones(12))
@@ -45,6 +47,21 @@ def test_one_by_one_as_together(gnn: str, layers: int) -> None:
         torch.cat([bank.answer(row[None]).probabilities for row in x]), together, atol=1e-6, rtol=0
     )
     torch.testing.assert_close(bank.answer(x.flip(0)).probabilities.flip(0), together, atol=1e-6, rtol=0)
+
+
+def test_nodes_by_modality_hear_the_nearest_of_their_own() -> None:
+    known, x = vectors(40, 0), vectors(6, 1)
+    bank = Bank(network(graph="typed"), ModalKNN(k_text=2, k_audio=3), known)
+    edges = bank.edges("both", x)
+    assert set(edges) == {("text", "near", "text"), ("audio", "near", "audio")}
+    for (name, _, _), columns, k in zip(edges, (slice(0, 5), slice(5, 9)), (2, 3), strict=True):
+        near = torch.nn.functional.cosine_similarity(x[:, None, columns], known[None, :, columns], dim=2)
+        expected = near.topk(k).indices.sort().values
+        assert torch.equal(
+            edges[name, "near", name], torch.stack([expected.flatten(), torch.arange(6).repeat_interleave(k)])
+        )
+    with pytest.raises(GraphError, match="direction is 'symmetric'"):
+        Bank(network(graph="typed"), ModalKNN(direction="symmetric"), known).answer(x)
 
 
 def test_answers_in_a_graph_of_their_own_hang_on_each_other() -> None:

@@ -10,6 +10,7 @@ from torch_geometric.nn import GATConv, GATv2Conv, GCNConv, HeteroConv, SAGEConv
 from torch_geometric.utils import add_self_loops, remove_self_loops
 
 from graphophone.errors import GraphophoneError
+from graphophone.nn.graph_attention import Neighbourhoods
 from graphophone.nn.graph_attention_v2 import GraphAttentionV2
 from graphophone.nn.graph_stack import GNN, GraphStack
 from graphophone.nn.typed_stack import TypedStack
@@ -169,3 +170,60 @@ class TestTyped:
         del edges["audio", "near", "audio"]
         with pytest.raises(GraphophoneError, match="audio, near, audio"):
             TypedStack(self.WIDTHS, 8)(torch.randn(20, 10), edges)
+
+
+class TestAnswers:
+    """New nodes beside known ones, whose messages are ready."""
+
+    def links(self) -> Tensor:
+        generator = torch.Generator().manual_seed(3)
+        return torch.stack([torch.randint(30, (20,), generator=generator), torch.arange(5).repeat(4)]).unique(dim=1)
+
+    @pytest.mark.parametrize("layers", [1, 3])
+    @pytest.mark.parametrize("gnn", LAYERS)
+    def test_shares_of_edges_are_those_in_one_graph(self, gnn: GNN, layers: int) -> None:
+        """Weights of edges, and the gradients to them, as where known and new nodes lie in one graph."""
+        made = stack(gnn, num_layers=layers).eval()
+        x, edges = example()
+        new, links = torch.randn(5, 6), self.links()
+        weight = torch.rand(links.shape[1])
+        direction = torch.randn(5, 8)
+        mine = weight.clone().requires_grad_()
+        found = made.answer(new, made.states(x, edges), links, mine)
+        (found * direction).sum().backward()
+        whole = weight.clone().requires_grad_()
+        beside = links + torch.tensor([[0], [len(x)]])
+        together = made(
+            torch.cat([x, new]), torch.cat([edges, beside], dim=1), torch.cat([torch.ones(edges.shape[1]), whole])
+        )[len(x) :]
+        (together * direction).sum().backward()
+        torch.testing.assert_close(found, together, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mine.grad, whole.grad, atol=1e-5, rtol=1e-4)
+        assert mine.grad is not None
+        assert mine.grad.abs().max() > 1e-3
+
+    def test_known_nodes_are_multiplied_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An answer multiplies the rows of new nodes only, however many neighbours they have."""
+        made = stack("gat").eval()
+        x, edges = example()
+        bank = made.states(x, edges)
+        rows = []
+        for conv in made.convs:
+            lin = conv.get_submodule("lin")
+            lin.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+        made.answer(torch.randn(5, 6), bank, self.links())
+        assert rows == [5, 5, 5]
+
+    @pytest.mark.parametrize("gnn", LAYERS)
+    def test_a_plan_goes_to_a_device(self, gnn: GNN) -> None:
+        x, edges = example()
+        plan = stack(gnn).plan(edges, len(x))
+        matrix = plan.places if isinstance(plan, Neighbourhoods) else plan
+        moved = plan.to("meta")
+        there = moved.places if isinstance(moved, Neighbourhoods) else moved
+        assert there.device.type == "meta"
+        for part in (there.pattern.row, there.pattern.column, there.pattern.order, *there.pattern.by_row):
+            assert part.device.type == "meta"
+        assert all(part.device.type == "meta" for part in there.pattern.by_column)
+        assert matrix.device.type == "cpu"
+        assert torch.equal(stack(gnn).eval()(x, plan.to("cpu")), stack(gnn).eval()(x, plan))

@@ -84,9 +84,10 @@ def answers(task: UtteranceGraph, loader: DataLoader[Any]) -> dict[str, Tensor]:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("scope", ["bank", "split", "transductive"])
-def test_learns(scope: str) -> None:
+@pytest.mark.parametrize("graph", ["same", "typed"])
+def test_learns(scope: str, graph: str) -> None:
     x, y = utterances(240, 0)
-    task = task_of(eval_scope=scope)
+    task = task_of({"graph": graph}, eval_scope=scope)
     task.use(nodes_of(x, y, 160, 30, unlabelled=40))
     fit = trainer(30)
     fit.fit(task, task.train_dataloader(), questions(x, y, 160, 190))
@@ -95,7 +96,7 @@ def test_learns(scope: str) -> None:
     )
     found = answers(task, questions(x, y, 190, 240))
     assert (found["probabilities"].argmax(dim=1) == y[190:]).double().mean() > 0.9
-    assert found["states"].shape == (50, 48)
+    assert found["states"].shape == (50, 48 if graph == "same" else 64)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -125,6 +126,19 @@ def test_answers_do_not_hang_on_each_other() -> None:
     together = answers(split, questions(x, y, 90, 120))["probabilities"]
     apart = answers(split, questions(x, y, 90, 120, at_once=False))["probabilities"]
     assert not torch.allclose(together, apart, atol=1e-4)
+
+
+@pytest.mark.parametrize("graph", ["same", "typed"])
+def test_the_graph_goes_where_the_network_is(graph: str) -> None:
+    x, y = utterances(60, 0)
+    task = task_of({"graph": graph, "alone": True})
+    task.use(nodes_of(x, y, 60, 0))
+    task.to("meta")
+    for name in ("both", "text", "audio"):
+        moved, plan, labels = task._on_device(name)
+        assert moved.device.type == labels.device.type == "meta"
+        for part in plan.values() if isinstance(plan, dict) else [plan]:
+            assert part.edge_index.device.type == "meta"
 
 
 class Modes(Callback):

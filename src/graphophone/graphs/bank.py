@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,6 +63,33 @@ class ModalBank:
         if not found:
             return torch.empty(2, 0, dtype=torch.int64, device=queries[0].device)
         return union_edges(*found, num_nodes=nodes)
+
+
+class TypedBank:
+    """Known items of a graph with a node for each modality; see `graphophone.graphs.modal.typed_edges`.
+
+    Args:
+        parts: Vectors by modality, rows of NaN where an item lacks it. Each [items, dims]
+        k: Neighbours in each.
+        block: Similarities held at once.
+
+    Raises:
+        GraphError: See `ModalBank`.
+    """
+
+    def __init__(self, parts: Mapping[str, Tensor], k: Sequence[int], *, block: int = BLOCK) -> None:
+        self._banks = {
+            name: ModalBank([part], [count], block=block) for (name, part), count in zip(parts.items(), k, strict=True)
+        }
+
+    def edges(self, queries: Sequence[Tensor]) -> dict[tuple[str, str, str], Tensor]:
+        """Edges to the nodes of new items from the nearest of the same modality, by relation; see `ModalBank.edges`."""
+        known = len(self._banks)
+        require(len(queries) == known, f"the bank has {known} modalities, the queries {len(queries)}; give the same")
+        return {
+            (name, "near", name): bank.edges([part])
+            for (name, bank), part in zip(self._banks.items(), queries, strict=True)
+        }
 
 
 class _Search:

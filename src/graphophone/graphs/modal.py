@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from graphophone.graphs.bank import ModalBank
+from graphophone.graphs.bank import ModalBank, TypedBank
 from graphophone.graphs.base import GraphBuilder, GraphError, Joins, features_of, graph_pointers, require, set_edges
 from graphophone.graphs.modalities import has_modality, split_modalities
 from graphophone.graphs.ranking import Exclusion, Searched, ranked_neighbours
@@ -280,6 +280,31 @@ class ModalKNN(GraphBuilder):
         )
         parts = self._compared(x, in_channels, only)
         return ModalBank(list(parts.values()), self._counts(parts))
+
+    def typed_edges_of(
+        self, x: Tensor, in_channels: Mapping[str, int], only: Sequence[str] | None = None
+    ) -> dict[Relation, Tensor]:
+        """`typed_edges` of rows of modalities; arguments as `edges_of`.
+
+        Raises:
+            GraphError: See `typed_edges`; or if edges run otherwise than to the one that chose.
+        """
+        self._require_inward()
+        parts = self._compared(x, in_channels, only)
+        counts = dict(zip(parts, self._counts(parts), strict=True))
+        return typed_edges(parts, counts, self_exclusion=self.self_exclusion, search=self.search)
+
+    def typed_bank_of(self, x: Tensor, in_channels: Mapping[str, int], only: Sequence[str] | None = None) -> TypedBank:
+        """As `bank_of`, for a graph with a node for each modality of an item."""
+        self._require_inward()
+        parts = self._compared(x, in_channels, only)
+        return TypedBank(parts, self._counts(parts))
+
+    def _require_inward(self) -> None:
+        require(
+            self.direction == "in",
+            f"{self.name}: nodes by modality hear those that they chose; direction is {self.direction!r}, set it to in",
+        )
 
     def bank_edges_of(
         self, queries: Tensor, bank: Tensor, in_channels: Mapping[str, int], only: Sequence[str] | None = None

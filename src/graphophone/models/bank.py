@@ -10,10 +10,11 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from graphophone.graphs.bank import ModalBank
+from graphophone.graphs.bank import ModalBank, TypedBank
 from graphophone.graphs.modal import ModalKNN, split_modalities
 from graphophone.models.base import ModelError
 from graphophone.models.hemogat import HemoGAT
+from graphophone.nn.typed_stack import Relations
 
 QUESTIONS = 4096
 """Utterances that are answered for at once."""
@@ -66,6 +67,21 @@ def best_route(model: HemoGAT, x: Tensor) -> list[str]:
     return found
 
 
+def edges_among(network: HemoGAT, rules: ModalKNN, x: Tensor) -> Tensor | Relations:
+    """The graph that a network reads.
+
+    Args:
+        network: Says whether nodes are utterances, or modalities of them.
+        rules: How they are joined.
+        x: Vectors of utterances that have what it reads ``[N, dims]``.
+
+    Returns:
+        ``[2, E]``, or by relation.
+    """
+    join = rules.typed_edges_of if network.typed else rules.edges_of
+    return join(x, network.widths, only=network.needs)
+
+
 class Bank:
     """Known utterances, and the states that they show in each layer; nothing of them changes when others come.
 
@@ -83,9 +99,9 @@ class Bank:
         self.model = model
         self.rules = rules
         self.x = x
-        self._search: dict[str, ModalBank] = {}
+        self._search: dict[str, ModalBank | TypedBank] = {}
         self._states: dict[str, tuple[Tensor, ...]] = {}
-        self._known_edges: dict[str, Tensor] = {}
+        self._known_edges: dict[str, Tensor | Relations] = {}
 
     def _network(self, name: str) -> HemoGAT:
         return self.model.routes()[name]
@@ -94,11 +110,10 @@ class Bank:
         """Vectors of those known utterances that a network reads."""
         return self.x[has(self.x, self._network(name))]
 
-    def among_known(self, name: str) -> Tensor:
-        """Edges among the known utterances of a network ``[2, E]``."""
+    def among_known(self, name: str) -> Tensor | Relations:
+        """Edges among the known utterances of a network ``[2, E]``, or by relation."""
         if name not in self._known_edges:
-            network = self._network(name)
-            self._known_edges[name] = self.rules.edges_of(self._rows(name), network.widths, only=network.needs)
+            self._known_edges[name] = self.edges_among(name, self._rows(name))
         return self._known_edges[name]
 
     def states(self, name: str) -> tuple[Tensor, ...]:
@@ -107,8 +122,10 @@ class Bank:
             self._states[name] = self._network(name).states(self._rows(name), self.among_known(name))
         return self._states[name]
 
-    def edges(self, name: str, x: Tensor) -> Tensor:
-        """Known neighbours of new utterances ``[2, E]``: numbers of a known and of a new one.
+    def edges(self, name: str, x: Tensor) -> Tensor | Relations:
+        """Known neighbours of new utterances ``[2, E]``, or by relation: numbers of a known and of a new one.
+
+        Numbers of known ones count those that have what the network reads.
 
         Args:
             name: Of the network.
@@ -116,17 +133,17 @@ class Bank:
         """
         network = self._network(name)
         if name not in self._search:
-            self._search[name] = self.rules.bank_of(self._rows(name), network.widths, only=network.needs)
+            make = self.rules.typed_bank_of if network.typed else self.rules.bank_of
+            self._search[name] = make(self._rows(name), network.widths, only=network.needs)
         parts = split_modalities(x, network.widths)
         return self._search[name].edges([parts[modality] for modality in network.needs])
 
-    def edges_among(self, name: str, x: Tensor) -> Tensor:
-        """Edges of a graph of the new utterances alone ``[2, E]``; arguments as `edges`."""
-        network = self._network(name)
-        return self.rules.edges_of(x, network.widths, only=network.needs)
+    def edges_among(self, name: str, x: Tensor) -> Tensor | Relations:
+        """Edges of a graph of the new utterances alone; arguments as `edges`."""
+        return edges_among(self._network(name), self.rules, x)
 
     @torch.no_grad()
-    def answer_by(self, name: str, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    def answer_by(self, name: str, x: Tensor, edges: Tensor | Relations) -> tuple[Tensor, Tensor]:
         """Logits ``[Q, classes]`` and states ``[Q, dims]`` by one network; arguments as `edges`."""
         network = self._network(name)
         z = network.embed_new(x, self.states(name), edges)
@@ -136,7 +153,7 @@ class Bank:
         network.classifier.train(training)
         return logits, z
 
-    def answer(self, x: Tensor, *, edges: Mapping[str, Tensor] | None = None) -> BankAnswer:
+    def answer(self, x: Tensor, *, edges: Mapping[str, Tensor | Relations] | None = None) -> BankAnswer:
         """Answers for new utterances, each by the network that fits what it has.
 
         Args:
@@ -175,7 +192,9 @@ class Bank:
         return BankAnswer(probabilities, states, route)
 
     @torch.no_grad()
-    def answer_among(self, x: Tensor, *, edges: Mapping[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def answer_among(
+        self, x: Tensor, *, edges: Mapping[str, Tensor | Relations] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Probabilities and states of utterances in a graph of their own, as the released code evaluates.
 
         Each answer depends on which others are asked for.

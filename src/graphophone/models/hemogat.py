@@ -293,7 +293,7 @@ class HemoGAT(PretrainedModel):
             edges: As `forward`.
 
         Returns:
-            One matrix ``[N, width]`` for each layer; see `graphophone.nn.graph_stack.GraphStack.states`.
+            One matrix for each layer, a row for each node; see `graphophone.nn.graph_stack.GraphStack.states`.
         """
         if self.graph is None:
             return ()
@@ -302,7 +302,13 @@ class HemoGAT(PretrainedModel):
             return cast(Any, self.graph).states(self._nodes(*self._read(x)), edges)
 
     def answer(
-        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor | Relations, *, sequences: Tokens | None = None
+        self,
+        x: Tensor,
+        bank: Sequence[Tensor],
+        bank_edges: Tensor | Relations,
+        edge_weight: Tensor | Relations | None = None,
+        *,
+        sequences: Tokens | None = None,
     ) -> Tensor:
         """Class scores of new utterances among known ones; in evaluation mode.
 
@@ -314,16 +320,24 @@ class HemoGAT(PretrainedModel):
             bank: What `states` gave for the known ones.
             bank_edges: Known and new utterances ``[2, E]``; see `graphophone.graphs.modal.bank_edges`. Each new one
                 also gets an edge to itself. With ``graph="typed"`` by relation.
+            edge_weight: Factors ``[E]`` on what these edges carry, which leave the attention as it is, for attribution;
+                with ``graph="typed"`` by relation.
             sequences: As `forward`.
 
         Returns:
             ``[Q, C]``.
         """
         with _evaluation(self):
-            return self.classifier(self.embed_new(x, bank, bank_edges, sequences=sequences))
+            return self.classifier(self.embed_new(x, bank, bank_edges, edge_weight, sequences=sequences))
 
     def embed_new(
-        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor | Relations, *, sequences: Tokens | None = None
+        self,
+        x: Tensor,
+        bank: Sequence[Tensor],
+        bank_edges: Tensor | Relations,
+        edge_weight: Tensor | Relations | None = None,
+        *,
+        sequences: Tokens | None = None,
     ) -> Tensor:
         """The vectors z ``[Q, dims]`` of new utterances among known ones; arguments as `answer`."""
         if self.cmt_axis == "batch":
@@ -336,7 +350,7 @@ class HemoGAT(PretrainedModel):
             graph = None
             if self.graph is not None:
                 self._check_edges(bank_edges)
-                graph = cast(Any, self.graph).answer(self._nodes(raw, projected), bank, bank_edges)
+                graph = cast(Any, self.graph).answer(self._nodes(raw, projected), bank, bank_edges, edge_weight)
             return self._fuse(graph, projected, sequences, len(x))
 
     # ------------------------------------------------------------------ parts

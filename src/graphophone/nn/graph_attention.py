@@ -41,6 +41,10 @@ class Neighbourhoods:
         """Number, among the edges given, of every sorted edge ``[E]``."""
         return self.places.values
 
+    def to(self, device: torch.device | str) -> Neighbourhoods:
+        """The same edges on a device."""
+        return Neighbourhoods(self.places.to(device))
+
 
 def prepare(edge_index: Tensor, size: int | tuple[int, int]) -> Neighbourhoods:
     """Sort edges for `GraphAttention`, once for all of its layers and for every step.
@@ -181,14 +185,50 @@ class GraphAttention(nn.Module):
                 f"{len(targets)}; prepare them for these nodes"
             )
         attention = self._attention(sources, targets, edges)
-        carried = attention.t()
-        if edge_weight is not None:
-            carried = carried * edge_weight.index_select(0, edges.order)
-        out = _Gathered.apply(carried.contiguous(), self._states(sources), edges.places, self.concat)
-        out = out if self.bias is None else out + self.bias
+        out = self._gather(attention, self._states(sources), edges, edge_weight)
         if not return_attention_weights:
             return out
         return out, torch.empty_like(attention).index_copy(0, edges.order, attention)
+
+    def show(self, x: Tensor) -> Tensor:
+        """What nodes send along any of their edges, for `hear`.
+
+        Args:
+            x: Node states ``[S, in_channels]``.
+
+        Returns:
+            ``[S, heads * out_channels + heads]``: W x, and beside it their part of the scores.
+        """
+        states = self._states(x)
+        return torch.cat([states, self._scores(states, self.att_src)], dim=1)
+
+    def hear(self, x: Tensor, known: Tensor, edges: Neighbourhoods, edge_weight: Tensor | None = None) -> Tensor:
+        """As `forward` for new nodes, of whose sources it is known what they show.
+
+        Only the rows of the new nodes meet the weights, whatever the number of neighbours.
+
+        Args:
+            x: States of the new nodes ``[T, in_channels]``.
+            known: Rows of what `show` gave ``[U, heads * out_channels + heads]``.
+            edges: From U known and T new nodes to T new ones.
+            edge_weight: As `forward`.
+        """
+        own = self.show(x)
+        received = self._scores(own[:, : -self.heads], self.att_dst)
+        states, sent = torch.cat([known, own]).split([own.shape[1] - self.heads, self.heads], dim=1)
+        return self._gather(self._softmax(sent, received, edges), states, edges, edge_weight)
+
+    def _scores(self, states: Tensor, weight: Tensor) -> Tensor:
+        """Part of the scores that follows from W x of nodes ``[S, heads]``."""
+        return (states.unflatten(1, weight.shape[1:]) * weight).sum(dim=2)
+
+    def _gather(self, attention: Tensor, states: Tensor, edges: Neighbourhoods, edge_weight: Tensor | None) -> Tensor:
+        """What the edges carry, summed at their targets."""
+        carried = attention.t()
+        if edge_weight is not None:
+            carried = carried * edge_weight.index_select(0, edges.order)
+        out = _Gathered.apply(carried.contiguous(), states, edges.places, self.concat)
+        return out if self.bias is None else out + self.bias
 
     def _states(self, x: Tensor) -> Tensor:
         """What nodes send ``[S, heads * out_channels]``, at least in single precision."""
@@ -198,7 +238,6 @@ class GraphAttention(nn.Module):
 
     def _attention(self, sources: Tensor, targets: Tensor, edges: Neighbourhoods) -> Tensor:
         """Attention over the edges of every target, ``[E, heads]``, in their sorted order."""
-        pattern = edges.places.pattern
         weight = self.lin.weight.view(self.heads, self.out_channels, self.in_channels)
         # a^T (W x) = (W^T a)^T x: of the width of the heads, where W x would have to be read once more.
         send, receive = (torch.einsum("hc,hci->hi", part[0], weight) for part in (self.att_src, self.att_dst))
@@ -206,6 +245,11 @@ class GraphAttention(nn.Module):
             sent, received = F.linear(sources, torch.cat([send, receive])).split(self.heads, dim=1)
         else:
             sent, received = F.linear(sources, send), F.linear(targets, receive)
+        return self._softmax(sent, received, edges)
+
+    def _softmax(self, sent: Tensor, received: Tensor, edges: Neighbourhoods) -> Tensor:
+        """Attention ``[E, heads]`` from the parts of the scores of sources and of targets."""
+        pattern = edges.places.pattern
         logits = sent.index_select(0, pattern.column) + received.index_select(0, pattern.row)
         logits = F.leaky_relu(logits if logits.dtype == torch.float64 else logits.float(), self.negative_slope)
         # The softmax is the same whatever is taken off, so the peak needs no gradient.

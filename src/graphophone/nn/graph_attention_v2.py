@@ -77,10 +77,21 @@ class GraphAttentionV2(nn.Module):
         sources, targets = x if isinstance(x, tuple) else (x, x)
         if isinstance(edges, Tensor):
             edges = prepare(edges, (len(sources), len(targets)))
-        sent, received = self.lin_l(sources), self.lin_r(targets)
+        return self._attend(self.lin_l(sources), self.lin_r(targets), edges, edge_weight)
+
+    def show(self, x: Tensor) -> Tensor:
+        """What nodes ``[S, in_channels]`` send along any of their edges ``[S, heads * out_channels]``, for `hear`."""
+        return self.lin_l(x)
+
+    def hear(self, x: Tensor, known: Tensor, edges: Neighbourhoods, edge_weight: Tensor | None = None) -> Tensor:
+        """As `graphophone.nn.graph_attention.GraphAttention.hear`."""
+        return self._attend(torch.cat([known, self.lin_l(x)]), self.lin_r(x), edges, edge_weight)
+
+    def _attend(self, sent: Tensor, received: Tensor, edges: Neighbourhoods, edge_weight: Tensor | None) -> Tensor:
+        """New states from what sources send and targets ask with."""
         source, target = edges.places.pattern.column, edges.places.pattern.row
         scores = _Scores.apply(sent, received, self.att[0], source, target, self.negative_slope)
-        carried = softmax(scores, target, num_nodes=len(targets)).t()
+        carried = softmax(scores, target, num_nodes=len(received)).t()
         if edge_weight is not None:
             carried = carried * edge_weight.index_select(0, edges.order)
         return _Gathered.apply(carried.contiguous(), sent, edges.places, self.concat) + self.bias

@@ -21,6 +21,9 @@ LastActivation = Literal["none", "elu"]
 Plan = Neighbourhoods | SparseMatrix
 """Edges as layers of one kind want them; see `GraphStack.plan`."""
 
+Beside = tuple[Tensor, Plan, Tensor | None]
+"""Known nodes that new ones hear, the edges, and their weights; see `GraphStack.beside`."""
+
 
 class GraphStack(nn.Module):
     """The graph part of HemoGAT (equations 9 and 10): attention, or a convolution in its place.
@@ -132,62 +135,83 @@ class GraphStack(nn.Module):
             edges: As `forward`.
 
         Returns:
-            The input of every layer, ``[N, in_channels]`` and then ``[N, width]``; with ``"gcn"`` divided by the root
-            of the node's degree, as its edges carry it.
+            For every layer what any edge from a node carries ``[N, width of the layer's result before heads are
+            averaged]``, with ``"gat"`` and a part of the score for each head beside it.
         """
         edges = self.plan(edges, len(x)) if isinstance(edges, Tensor) else edges
         held = []
         for number, conv in enumerate(self.convs):
-            held.append(self.shown(x, edges))
+            held.append(self.shown(number, x, edges))
             if number + 1 < self.num_layers:
                 x = self.after(number, x, conv(x, edges))
         return tuple(held)
 
-    def answer(self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor) -> Tensor:
+    def answer(
+        self, x: Tensor, bank: Sequence[Tensor], bank_edges: Tensor, edge_weight: Tensor | None = None
+    ) -> Tensor:
         """States of new nodes, whose neighbours are nodes of a bank and themselves.
 
-        Nothing flows back: nodes of the bank stay as they were, and new nodes do not see each other.
+        Nothing flows back: nodes of the bank stay as they were, and new nodes do not see each other. Only the rows of
+        the new nodes meet the weights of the layers.
 
         Args:
             x: ``[Q, in_channels]``.
             bank: What `states` gave.
             bank_edges: Numbers of nodes of the bank, and of new nodes ``[2, E]``.
+            edge_weight: Factors ``[E]`` on what these edges carry; see `forward`.
 
         Returns:
             ``[Q, hidden_channels]``.
         """
-        used, edges = self.beside(bank_edges, len(x))
-        for number, conv in enumerate(self.convs):
-            x = self.after(number, x, conv((torch.cat([bank[number][used], x]), x), edges))
+        heard = self.beside(bank_edges, len(x), edge_weight)
+        for number in range(self.num_layers):
+            x = self.after(number, x, self.hear(number, x, bank[number], heard))
         return x
 
-    def shown(self, x: Tensor, edges: Plan) -> Tensor:
-        """States ``[N, width]`` as neighbours in a bank show them; see `states`."""
-        if self.gnn != "gcn":
-            return x
-        pattern = cast(SparseMatrix, edges).pattern
-        return x * torch.bincount(pattern.row, minlength=pattern.shape[0]).to(x).rsqrt()[:, None]
+    def shown(self, number: int, x: Tensor, edges: Plan) -> Tensor:
+        """What nodes with states ``[N, channels]`` show in layer ``number``; see `states`."""
+        if self.gnn == "gcn":
+            pattern = cast(SparseMatrix, edges).pattern
+            x = x * torch.bincount(pattern.row, minlength=pattern.shape[0]).to(x).rsqrt()[:, None]
+        return cast(Any, self.convs[number]).show(x)
 
-    def beside(self, bank_edges: Tensor, count: int) -> tuple[Tensor, Plan]:
+    def hear(self, number: int, x: Tensor, known: Tensor, heard: Beside) -> Tensor:
+        """What comes out of layer ``number`` for new nodes ``[Q, channels]`` beside known ones, before `after`.
+
+        Args:
+            number: Of the layer.
+            x: States of the new nodes.
+            known: What all known nodes show in this layer.
+            heard: Which of them the new ones hear; see `beside`.
+        """
+        used, edges, weight = heard
+        more = () if weight is None else (weight,)
+        return cast(Any, self.convs[number]).hear(x, known[used], edges, *more)
+
+    def beside(self, bank_edges: Tensor, count: int, edge_weight: Tensor | None = None) -> Beside:
         """Edges to new nodes, from those nodes of a bank that are anyone's neighbours and from the new ones themselves.
 
         Args:
             bank_edges: As `answer`.
             count: Q.
+            edge_weight: As `answer`.
 
         Returns:
-            Numbers of these nodes of the bank ``[U]``, and edges from U + Q sources to Q targets.
+            Numbers of these nodes of the bank ``[U]``, edges from U + Q sources to Q targets, and with attention their
+            weights, where there are any.
         """
         new = torch.arange(count, device=bank_edges.device)
         used, place = bank_edges[0].unique(return_inverse=True)
         source, target = torch.cat([place, new + len(used)]), torch.cat([bank_edges[1], new])
+        weight = None if edge_weight is None else torch.cat([edge_weight, edge_weight.new_ones(count)])
         if self.gnn in ("gat", "gatv2"):
-            return used, prepare(torch.stack([source, target]), (len(used) + count, count))
+            return used, prepare(torch.stack([source, target]), (len(used) + count, count)), weight
         degree = torch.bincount(target, minlength=count).to(torch.get_default_dtype())[target]
-        # States of the bank are divided by the root of their degrees already.
+        # What nodes of the bank show is divided by the root of their degrees already.
         own = torch.where(source >= len(used), degree, 1.0)
         values = 1 / degree if self.gnn == "sage" else (degree * own).rsqrt()
-        return used, SparseMatrix.from_entries(target, source, values, (count, len(used) + count))
+        values = values if weight is None else values * weight
+        return used, SparseMatrix.from_entries(target, source, values, (count, len(used) + count)), None
 
     def after(self, number: int, before: Tensor, x: Tensor) -> Tensor:
         """What follows layer ``number``, of what went into it and what came out."""
@@ -203,7 +227,7 @@ class GraphStack(nn.Module):
 
 
 def _layer(gnn: GNN, in_channels: int, out_channels: int, heads: int, concat: bool) -> nn.Module:
-    """A layer that takes states, or those of sources and of targets, and edges from `GraphStack.plan`."""
+    """A layer of states and edges from `GraphStack.plan`; `show` and `hear` are for new nodes beside known ones."""
     if gnn == "gcn":
         return _GCN(in_channels, out_channels)
     if gnn == "sage":
@@ -221,8 +245,14 @@ class _GCN(nn.Module):
         self.bias = nn.Parameter(torch.zeros(out_channels))
         nn.init.xavier_uniform_(self.lin.weight)
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], edges: SparseMatrix) -> Tensor:
-        return edges @ self.lin(x if isinstance(x, Tensor) else x[0]) + self.bias
+    def forward(self, x: Tensor, edges: SparseMatrix) -> Tensor:
+        return edges @ self.lin(x) + self.bias
+
+    def show(self, x: Tensor) -> Tensor:
+        return self.lin(x)
+
+    def hear(self, x: Tensor, known: Tensor, edges: SparseMatrix) -> Tensor:
+        return edges @ torch.cat([known, self.lin(x)]) + self.bias
 
 
 class _SAGE(nn.Module):
@@ -233,6 +263,11 @@ class _SAGE(nn.Module):
         self.lin_l = nn.Linear(in_channels, out_channels)
         self.lin_r = nn.Linear(in_channels, out_channels, bias=False)
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], edges: SparseMatrix) -> Tensor:
-        sources, targets = (x, x) if isinstance(x, Tensor) else x
-        return edges @ F.linear(sources, self.lin_l.weight) + self.lin_l.bias + self.lin_r(targets)
+    def forward(self, x: Tensor, edges: SparseMatrix) -> Tensor:
+        return edges @ self.show(x) + self.lin_l.bias + self.lin_r(x)
+
+    def show(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.lin_l.weight)
+
+    def hear(self, x: Tensor, known: Tensor, edges: SparseMatrix) -> Tensor:
+        return edges @ torch.cat([known, self.show(x)]) + self.lin_l.bias + self.lin_r(x)

@@ -44,6 +44,12 @@ class _Pattern:
         by_row = (_starts(row, shape[0]), column.int())
         return cls(shape, row, column, order, by_row, (_starts(column, shape[1]), row[order].int()))
 
+    def to(self, device: torch.device | str) -> _Pattern:
+        """The same places on a device; copies are made there anew where they are wanted."""
+        by_row, by_column = ((starts.to(device), other.to(device)) for starts, other in (self.by_row, self.by_column))
+        row, column, order = (part.to(device) for part in (self.row, self.column, self.order))
+        return _Pattern(self.shape, row, column, order, by_row, by_column)
+
     def copied(self, count: int, diagonal: bool) -> _Pattern:
         """So many copies below each other, each in columns of its own (``diagonal``) or all in the same."""
         if (count, diagonal) not in self.copies:
@@ -125,6 +131,11 @@ class SparseMatrix:
     def device(self) -> torch.device:
         """Where the values are."""
         return self.values.device
+
+    def to(self, device: torch.device | str) -> SparseMatrix:
+        """The matrix on a device."""
+        rows = None if self.rows is None else self.rows.to(device)
+        return SparseMatrix(self.pattern.to(device), self.values.to(device), rows)
 
     def with_values(self, values: Tensor) -> SparseMatrix:
         """The same places with other values ``[E]``."""

@@ -82,7 +82,7 @@ class TypedStack(nn.Module):
         plan = self._planned(edges, len(x))
         states = self._split(x)
         for number in range(self.num_layers):
-            states = self._layer(number, states, states, plan)
+            states = self._layer(number, states, self._among(number, states, plan))
         return torch.cat(list(states.values()), dim=1)
 
     def states(self, x: Tensor, edges: Relations | TypedPlan) -> tuple[Tensor, ...]:
@@ -90,35 +90,43 @@ class TypedStack(nn.Module):
         plan = self._planned(edges, len(x))
         states, held = self._split(x), []
         for number in range(self.num_layers):
-            held.append(torch.cat([self._near(n).shown(h, plan[n]) for n, h in states.items()], dim=1))
+            held.append(torch.cat([self._near(n).shown(number, h, plan[n]) for n, h in states.items()], dim=1))
             if number + 1 < self.num_layers:
-                states = self._layer(number, states, states, plan)
+                states = self._layer(number, states, self._among(number, states, plan))
         return tuple(held)
 
-    def answer(self, x: Tensor, bank: Sequence[Tensor], bank_edges: Relations) -> Tensor:
-        """As `graphophone.nn.graph_stack.GraphStack.answer`, with edges of the bank by relation."""
-        found = {name: self._near(name).beside(_near_edges(bank_edges, name), len(x)) for name in self.in_channels}
-        plan = {name: edges for name, (_, edges) in found.items()}
+    def answer(
+        self,
+        x: Tensor,
+        bank: Sequence[Tensor],
+        bank_edges: Relations,
+        edge_weight: Mapping[tuple[str, str, str], Tensor] | None = None,
+    ) -> Tensor:
+        """As `graphophone.nn.graph_stack.GraphStack.answer`, with edges of the bank, and weights, by relation."""
+        heard = {
+            name: self._near(name).beside(
+                _near_edges(bank_edges, name), len(x), None if edge_weight is None else edge_weight[name, "near", name]
+            )
+            for name in self.in_channels
+        }
         states = self._split(x)
         for number in range(self.num_layers):
-            known = self._split(bank[number])
-            heard = {name: (torch.cat([known[name][found[name][0]], h]), h) for name, h in states.items()}
-            states = self._layer(number, states, heard, plan)
+            known = dict(zip(self.in_channels, bank[number].chunk(2, dim=1), strict=True))
+            found = {n: self._near(n).hear(number, h, known[n], heard[n]) for n, h in states.items()}
+            states = self._layer(number, states, found)
         return torch.cat(list(states.values()), dim=1)
 
-    def _layer(
-        self,
-        number: int,
-        states: dict[str, Tensor],
-        heard: Mapping[str, Tensor | tuple[Tensor, Tensor]],
-        plan: TypedPlan,
-    ) -> dict[str, Tensor]:
-        """One layer: from the own states and from those that are heard of the same modality."""
+    def _among(self, number: int, states: dict[str, Tensor], plan: TypedPlan) -> dict[str, Tensor]:
+        """What nodes hear from those of their own modality in layer ``number``."""
+        return {name: self._near(name).convs[number](h, plan[name]) for name, h in states.items()}
+
+    def _layer(self, number: int, states: dict[str, Tensor], heard: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """One layer: from the own states and from what is heard of the same modality."""
         found = {}
         for name, other in self._pairs():
-            stack, across = self._near(name), cast(nn.ModuleList, self.across[name])
-            out = stack.convs[number](heard[name], plan[name]) + across[number](states[other])
-            found[name] = stack.after(number, states[name], out)
+            across = cast(nn.ModuleList, self.across[name])
+            out = heard[name] + across[number](states[other])
+            found[name] = self._near(name).after(number, states[name], out)
         return found
 
     def _split(self, x: Tensor) -> dict[str, Tensor]:

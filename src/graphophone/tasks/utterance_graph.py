@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphophone.graphs.modal import ModalKNN
-from graphophone.models.bank import Bank, has
+from graphophone.models.bank import Bank, edges_among, has
 from graphophone.models.hemogat import HemoGAT
 from graphophone.tasks.base import weighted_f1
 from graphophone.tasks.nodes import Nodes, NodeTask, Recordings
@@ -192,8 +192,8 @@ class UtteranceGraph(NodeTask):
                     "reads: give such features, or set model.modality"
                 )
             x = self._x[rows]
-            edges = rules.edges_of(x, network.widths, only=network.needs)
-            self._graphs[name] = _Graph(x, self._y[rows], network.plan(edges, len(x)))
+            plan = network.plan(edges_among(network, rules, x), len(x))
+            self._graphs[name] = _Graph(x, self._y[rows], plan)
 
     def train_dataloader(self) -> list[int]:
         """As many steps as an epoch has."""
@@ -208,7 +208,7 @@ class UtteranceGraph(NodeTask):
         """Vectors, edges and classes of a route."""
         graph = self._graphs[name]
         if graph.x.device != self.device:
-            graph = _Graph(graph.x.to(self.device), graph.y.to(self.device), graph.plan.to(self.device))
+            graph = _Graph(graph.x.to(self.device), graph.y.to(self.device), _moved(graph.plan, self.device))
             self._graphs[name] = graph
         return graph.x, graph.plan, graph.y
 
@@ -358,3 +358,10 @@ class UtteranceGraph(NodeTask):
         edges = torch.empty(2, 0, dtype=torch.int64)
         bank = Data(x=self._x.cpu(), y=self._y.cpu(), edge_index=edges, edge_weight=torch.empty(0), id=self._ids)
         return {"references": (bank,), "attachment": {"how": "bank"}}
+
+
+def _moved(plan: Any, device: torch.device) -> Any:
+    """Edges as a network reads them, on a device; those of nodes with types are by relation or modality."""
+    if isinstance(plan, Mapping):
+        return {key: part.to(device) for key, part in plan.items()}
+    return plan.to(device)
