@@ -57,7 +57,10 @@ def test_help_of_every_command(capsys):
             ["corpora", "--help"],
             ["corpora", "check", "--help"],
         ),
-        *([name, "--help"] for name in ("sweep", "evaluate", "report", "compare", "timeline", "explain", "features")),
+        *(
+            [name, "--help"]
+            for name in ("sweep", "evaluate", "report", "compare", "timeline", "explain", "features", "finetune")
+        ),
         *([name, "--help"] for name in ("export", "robustness", "models", "recipes", "demo")),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from graphophone.corpora.base import Corpus
     from graphophone.features import FeatureSet
+    from graphophone.inference import Recognizer
 
 PROBLEMS_SHOWN = 200  # lines: a copy of AudioSet lacks hundreds of thousands of recordings
 OK, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
@@ -191,11 +192,14 @@ def build_parser() -> argparse.ArgumentParser:
         "  graphophone predict runs/glnn-ravdess one.wav folder/ --format csv > answers.csv\n"
         "  graphophone predict my_model recordings/ --threshold 0.5 --format json\n"
         "  graphophone predict my_tagger street.wav --top 10\n"
-        "  graphophone predict my_tagger recordings/ --tag-threshold 0.3 --no-probabilities --output tags.csv\n\n"
-        + EXIT_CODES,
+        "  graphophone predict my_tagger recordings/ --tag-threshold 0.3 --no-probabilities --output tags.csv\n"
+        '  graphophone predict runs/hemogat-meld one.wav --text "How could you?"\n'
+        "  graphophone predict runs/hemogat-meld --table calls.csv --output answers.csv\n\n" + EXIT_CODES,
     )
     sub.add_argument("model", help="run folder, model folder or hub id")
-    sub.add_argument("paths", nargs="+", help="audio files and folders of them")
+    sub.add_argument("paths", nargs="*", help="audio files and folders of them")
+    sub.add_argument("--text", help="what is said in the one file, for a model that reads it; alone: no file needed")
+    sub.add_argument("--table", type=Path, help="CSV with the columns file and, where it is known, text, start, end")
     sub.add_argument("--format", choices=("table", "csv", "json"), help="table, or by the suffix of --output")
     _answer_options(sub)
     sub.add_argument("--max-duration", type=float, default=60.0, help="longest file, in seconds (60); see timeline")
@@ -270,7 +274,13 @@ def build_parser() -> argparse.ArgumentParser:
         "  graphophone features --info          what the cache holds\n"
         "  graphophone features --clear         empty it",
     )
-    sub.add_argument("extractor", nargs="?", help="an extractor (is10, egemaps, compare, fbank), or a recipe")
+    sub.add_argument(
+        "extractor",
+        nargs="?",
+        help="an extractor, or a recipe; of voices: is10, egemaps, compare, functionals165; of any sound: fbank, "
+        "panns_logmel, logmel128, vggish; of speech or text by trained networks: speech_encoder, text_encoder, minilm; "
+        "several together: modalities; vectors that the corpus has: given",
+    )
     sub.add_argument("--corpus", default="folder", help="registered corpus (folder)")
     sub.add_argument("--root", help="where the corpus is")
     sub.add_argument("--workers", type=int, help="processes; all cores by default")
@@ -570,6 +580,41 @@ def _write_answers(answers: pd.DataFrame, options: argparse.Namespace) -> None:
     write_answers(answers, format, options.output, probabilities=not options.no_probabilities)
 
 
+def _answers(recognizer: Recognizer, options: argparse.Namespace) -> pd.DataFrame:
+    """Answers for what ``predict`` was given: files, one file with its text, a text, or a table.
+
+    Raises:
+        GraphophoneError: If these do not go together.
+    """
+    if options.table is not None:
+        if options.paths or options.text is not None:
+            raise GraphophoneError("--table names all that is asked for; leave out the files and --text")
+        from graphophone.corpora.table import read_table
+
+        table, _, problems = read_table(options.table)
+        for column in ("file", "audio"):
+            if column in table:
+                table[column] = [_beside(options.table, name) for name in table[column]]
+        answers = recognizer.process_table(table)
+        answers.attrs["failures"] = [*problems, *answers.attrs["failures"]]
+        return answers
+    if options.text is None:
+        if not options.paths:
+            raise GraphophoneError("there is nothing to answer for: give files, --text or --table")
+        return recognizer.process_files(options.paths)
+    if len(options.paths) > 1 or any(Path(path).is_dir() for path in options.paths):
+        raise GraphophoneError("--text is what is said in one file; for several give --table with a column text")
+    import pandas as pd
+
+    row = {"text": options.text, **({"file": str(options.paths[0])} if options.paths else {})}
+    return recognizer.process_table(pd.DataFrame([row]))
+
+
+def _beside(table: Path, name: Any) -> Any:
+    """A file of a table, whose path is relative to it."""
+    return str(table.parent / name) if isinstance(name, str) and name.strip() else name
+
+
 def run_predict(options: argparse.Namespace) -> int:
     """``graphophone predict``."""
     from graphophone.inference import Recognizer
@@ -584,7 +629,7 @@ def run_predict(options: argparse.Namespace) -> int:
         workers=options.workers,
         progress=err.is_terminal,
     )
-    answers = recognizer.process_files(options.paths)
+    answers = _answers(recognizer, options)
     _write_answers(answers, options)
     failures = answers.attrs["failures"]
     code = _show_problems([*failures, *answers.attrs["warnings"]])
@@ -726,13 +771,12 @@ def _show_constants(features: FeatureSet, corpus: Corpus) -> None:
 
 def _show_speed(items: int, cached: int, sound: float, extracted: float, wall: float) -> None:
     """How many items there are, how many were cached, and how fast the others went."""
-    text = f"{items} items, {sound / 3600:.2f} h of sound: "
+    text = f"{items} items, {sound / 3600:.2f} h of sound: " if sound else f"{items} items: "
     if items == cached:
         text += "all of it was cached"
     else:
-        text += (
-            f"{cached} were cached, the others took {wall:.1f} s ({extracted / wall:.0f} times faster than real time)"
-        )
+        text += f"{cached} were cached, the others took {wall:.1f} s"
+        text += f" ({extracted / wall:.0f} times faster than real time)" if extracted else ""
     out.print(text, highlight=False, soft_wrap=True)
 
 
@@ -793,7 +837,9 @@ def run_corpora_convert(options: argparse.Namespace) -> int:
         classes=options.classes.split(",") if options.classes else (),
     )
     vectors = ", ".join(f"{name} of {array.shape[1]} numbers" for name, array in made.vectors.items())
-    text = f"{options.output}: {len(made.table):,} items with {vectors}; columns {', '.join(made.table)}"
+    text = (
+        f"{options.output}: {len(made.table):,} items with {vectors}; columns {', '.join(map(str, made.table.columns))}"
+    )
     out.print(text, highlight=False, soft_wrap=True)
     for what in made.left_out:
         err.print(f"left out: {what}", highlight=False, soft_wrap=True)
@@ -896,10 +942,11 @@ def _show_cells(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def _show_comparison(frame: pd.DataFrame) -> None:
     """The columns of a comparison that fit a terminal; the page and its CSV hold the others."""
+    from graphophone.evaluation.comparison import short_names
+
     keys = [name for name in frame.columns if "." in name]
     shown = frame[["run", *keys, "parameters"]].copy()
-    prefix = os.path.commonprefix([*frame["run"]]).rpartition("-")[0] if len(frame) > 1 else ""  # noqa: RUF071
-    shown["run"] = [name.removeprefix(f"{prefix}-") for name in frame["run"]]  # names of a sweep begin alike
+    shown["run"] = short_names([*frame["run"]], keys)
     measures = frame.attrs["measures"]
     for measure in (measures.main, measures.second):
         means, deviations = frame[measure.key], frame[f"{measure.key}_sd"]

@@ -247,7 +247,7 @@ def test_recordings_as_nodes():
     recipe = load_recipe(NODES, ["--task.edges", "3", "--task.reference_size=20", "--model.tasks=all"])
     assert (recipe.reads, recipe.kind) == ("nodes", "classification")
     assert recipe.to_dict()["augment"] == {"name": "none"}
-    assert recipe.graph == {"name": "signed", "positives": 2, "k": None, "far": "any"}
+    assert recipe.graph == {"name": "signed", "positives": 2, "k": None, "far": "any", "labelled_edges": "class"}
     assert recipe.model["tasks"] == "all"
     assert (recipe.task["edges"], recipe.task["reference_size"], recipe.task["attachment"]) == (3, 20, "random")
     assert load_recipe(yaml.safe_load(recipe.to_yaml())).to_dict() == recipe.to_dict()
