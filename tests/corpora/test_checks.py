@@ -280,7 +280,8 @@ def test_what_a_user_should_know_of_the_whole(tmp_path: Path, make_sound: MakeSo
     alone = Corpus.from_table(frame[["audio", "label"]].iloc[[0, 2]], name="mine", root=tmp_path)
     assert check(alone).notes == (
         "fewer than two classes: there is nothing to tell apart",
-        "no column `speaker`: results will not tell how well unknown voices are recognised",
+        "no column `speaker` or `source`: results will not tell how well the sounds of new people, places or "
+        "recordings are recognised",
     )
 
 

@@ -238,6 +238,12 @@ def test_short() -> None:
     assert draw.short("a" * 30, 10) == "a" * 9 + "…"
 
 
+def test_settings_that_stand_one_below_the_other_are_not_cut() -> None:
+    labels = ["kernel = neighbours\nK = 10\nP = 25", "kernel = neighbours\nK = 10\nP = 50"]
+    (axes,) = draw.estimate_bars(labels, {"UA": [Estimate(0.5, None, None, None, 1)] * 2}).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == labels
+
+
 @pytest.mark.parametrize("count", [4, 60, 61])
 def test_classes_have_their_precision_recall_and_size(count: int) -> None:
     rng = np.random.default_rng(0)

@@ -267,6 +267,16 @@ def test_comparison_page(make_run: MakeRun, tmp_path: Path, check: Check) -> Non
     assert table["model.pooling"].tolist() == ["max", "mean", "weighted"]
 
 
+def test_runs_that_differ_in_two_settings_are_called_by_both(make_run: MakeRun, tmp_path: Path, check: Check) -> None:
+    folders = [
+        make_run(f"run-{n}", seeds=(0,), folds=2, recipe={"model.pooling": pooling, "model.jump": jump})
+        for n, (pooling, jump) in enumerate((("max", "cat"), ("max", "sum"), ("mean", "cat")))
+    ]
+    page = check(write_comparison(folders, tmp_path / "out"))
+    assert page.row("pooling = max, jump = sum")
+    assert page.row("pooling = mean, jump = cat")
+
+
 def test_comparison_of_one_seed_and_of_different_data(make_run: MakeRun, tmp_path: Path, check: Check) -> None:
     folders = pooling_runs(make_run, seeds=(0,))
     page = check(write_comparison(folders, tmp_path / "one.html"))

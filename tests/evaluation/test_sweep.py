@@ -130,7 +130,7 @@ def test_page_of_label_budgets(make_node_run: MakeRun, tmp_path: Path, check: Ch
     # Controls as numbers too.
     knn = 100 * np.mean(list(scores(folders[0], "controls", "knn", "ua").values()))
     assert page.row("labelled = 2 %")[1].startswith(f"{knn:.1f} ±")
-    assert page.row("denoise-labelled-0.1")[1:3] == ["denoise", "0.1"]  # names begin alike
+    assert page.row("tasks-denoise-labelled-0.1")[1:3] == ["denoise", "0.1"]  # names begin alike
     table = pd.read_csv(tmp_path / "budgets.csv")
     assert table["control_knn_ua"].iloc[0] == pytest.approx(knn / 100)
     assert table["mad"].notna().all()

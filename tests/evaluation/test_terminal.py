@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from graphophone import cli
+from graphophone.evaluation.comparison import short_names
 from graphophone.evaluation.results import RunResults
+from graphophone.features import list_extractors
 from graphophone.runs import Run
 
 MakeRun = Callable[..., Path]
@@ -28,6 +30,32 @@ def finished(folder: Path) -> Run:
 
 def printed(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
+
+
+def test_labels_of_a_sweep_keep_their_settings_whole(
+    make_sound_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"lhgnn-esc50-K-{k}-P-{p}" for k, p in ((5, 25), (10, 25), (10, 50))]
+    keys = ["model.K", "model.P"]
+    assert short_names(names, keys) == ["K-5-P-25", "K-10-P-25", "K-10-P-50"]
+    # What all runs have in common of the settings stays, too.
+    assert short_names(names[1:], keys) == ["K-10-P-25", "K-10-P-50"]
+    assert short_names(["a-one", "a-two"]) == ["one", "two"]
+    assert short_names(["one", "other"], ["model.K"]) == ["one", "other"]
+    assert short_names(["K-1-P-1", "K-1-P-2"], keys) == ["K-1-P-1", "K-1-P-2"]
+    runs = [
+        make_sound_run(f"lhgnn-K-10-P-{p}", classes=3, items=30, seeds=(0,), recipe={"model.K": 10, "model.P": p})
+        for p in (25, 50)
+    ]
+    assert cli.main(["compare", *map(str, runs)]) == cli.OK
+    assert "P-25 " in printed(capsys)
+
+
+def test_commands_name_every_extractor(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["features", "--help"])
+    text = printed(capsys)
+    assert [name for name in list_extractors() if name not in text] == []
 
 
 def test_run_of_tags(make_sound_run: MakeRun, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,7 +174,8 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -
         np.testing.assert_array_equal(array, expected[name])
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
+    """Until something has happened; on a machine that does much else at once, that may be a while."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "took too long"
@@ -224,7 +225,7 @@ def test_kill_in_the_middle_then_again(
     process.kill()
     process.communicate()
     assert process.returncode == -signals.SIGKILL
-    wait_for(lambda: not any(map(alive, children)), 20.0)
+    wait_for(lambda: not any(map(alive, children)), 120.0)
     done = len(entries(folder))
     assert 4 <= done < ITEMS
     # What a kill in the middle of a write leaves, in addition to what it may have left by itself.
@@ -246,10 +247,10 @@ def test_interrupt_leaves_no_process_and_a_sound_cache(
     children = workers_of(process.pid)
     assert len(children) >= 2
     os.killpg(process.pid, signals.SIGINT)  # as Ctrl-C does: to all of them
-    _, text = process.communicate(timeout=30)
+    _, text = process.communicate(timeout=120)
     assert process.returncode not in (0, None)
     assert b"KeyboardInterrupt" in text
-    wait_for(lambda: not any(map(alive, children)), 20.0)
+    wait_for(lambda: not any(map(alive, children)), 120.0)
     so_far = arrays(folder)
     assert_same(so_far, {name: undisturbed[name] for name in so_far})
     subprocess.run([*command, str(folder), "1"], check=True)
@@ -259,6 +260,6 @@ def test_interrupt_leaves_no_process_and_a_sound_cache(
 def test_two_extractions_at_once(command: list[str], tmp_path: Path, undisturbed: dict[str, np.ndarray]) -> None:
     folder = tmp_path / "shared"
     both = [subprocess.Popen([*command, str(folder), "1"]) for _ in range(2)]
-    assert [process.wait(timeout=120) for process in both] == [0, 0]
+    assert [process.wait(timeout=240) for process in both] == [0, 0]
     assert_same(arrays(folder), undisturbed)
     assert list((folder / "tmp").iterdir()) == []

@@ -20,6 +20,20 @@ def test_the_middle_of_a_band_is_where_its_filter_peaks():
     np.testing.assert_allclose(filters.argmax(axis=0) * 32000 / 16384, centres, atol=2)
 
 
+def test_means_and_deviations_are_of_the_same_bands():
+    centres = band_centres(create_extractor("logmel128"))
+    assert centres is not None
+    assert centres.shape == (128,)
+    np.testing.assert_array_equal(centres[:64], centres[64:])
+    # A sine is loudest in the band whose middle is nearest to it.
+    time = np.arange(16000) / 16000
+    for frequency in (300.0, 1000.0, 5000.0):
+        means = create_extractor("logmel128")(np.sin(2 * np.pi * frequency * time).astype(np.float32), 16000)[:64]
+        assert abs(int(means.argmax()) - int(np.abs(centres[:64] - frequency).argmin())) <= 1
+    members = band_groups(centres)["1 kHz to 2 kHz"]
+    assert {member % 64 for member in members} == {member for member in members if member < 64}
+
+
 def test_what_is_no_band_has_no_frequency():
     assert band_centres(create_extractor("is10")) is None
 

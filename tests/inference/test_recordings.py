@@ -229,7 +229,7 @@ def test_contributions_add_up(recording_parts: Parts, backbone: str):
     x = torch.randn(1, 128, generator=torch.Generator().manual_seed(2))
     graph = attach_to_all(parts["references"], x, parts["attachment"])
     for target in range(3):
-        scores, evidence, baseline = recording_contributions(parts["model"], graph, target, steps=64)
+        scores, evidence, baseline = recording_contributions(parts["model"], graph, target, steps=256)
         assert scores.shape == (128,)
         assert float(scores.sum()) == pytest.approx(evidence - baseline, abs=0.02)
         pulls, full, alone = attachment_contributions(parts["model"], graph, target, steps=64)
@@ -283,6 +283,10 @@ def test_what_an_explanation_says(explanation: RecordingExplanation, by_recordin
     frame = explanation.to_frame()
     assert frame["column"].tolist() == list(by_recordings.bundle.pipeline.columns)
     assert frame.groupby("group")["score"].sum().to_dict() == pytest.approx(explanation.groups)
+    # Of bands, means and deviations together.
+    assert list(explanation.groups) == [
+        "below 250 Hz", "250 Hz to 500 Hz", "500 Hz to 1 kHz", "1 kHz to 2 kHz", "2 kHz to 4 kHz", "4 kHz to 8 kHz",
+    ]  # fmt: skip
 
 
 def test_known_recordings_of_an_explanation(explanation: RecordingExplanation, recording_bundle: Bundle):

@@ -323,12 +323,21 @@ def test_hooks_see_the_layers() -> None:
 
 
 def test_training_after_inference_mode() -> None:
-    """What is kept from inference may be used in training."""
+    """What is kept from inference may be used in training, and changes nothing there."""
     model = small(centroid_grad=True).eval()
+    fresh = copy.deepcopy(model)
     with torch.inference_mode():
         model(clips())
-    model.train()
-    model(clips()).sum().backward()
+    found = []
+    for one in (model, fresh):
+        torch.manual_seed(0)
+        out = one.train()(clips())
+        out.square().sum().backward()
+        found.append([out.detach(), *(w.grad for w in one.parameters())])
+    assert all(grad is not None and grad.isfinite().all() for grad in found[0])
+    assert any(bool(grad.any()) for grad in found[0][1:])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_export_of_a_network_never_used() -> None:

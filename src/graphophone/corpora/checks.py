@@ -424,8 +424,11 @@ def _notes(corpus: Corpus) -> tuple[str, ...]:
         if lacking:
             everyone = table.loc[corpus.labelled, "speaker"].nunique()
             notes.append(f"of {lacking} of the {_number(everyone, 'speaker')} at least one class is not recorded")
-    elif "source" not in table and not corpus.multi_label:  # clips of recordings and tags are not about voices
-        notes.append("no column `speaker`: results will not tell how well unknown voices are recognised")
+    elif "source" not in table and not corpus.multi_label:  # where clips are from is known, and tags are not of voices
+        notes.append(
+            "no column `speaker` or `source`: results will not tell how well the sounds of new people, places or "
+            "recordings are recognised"
+        )
     for whole in ("speaker", "source"):
         for column in ("split", "fold", "session"):
             if whole in table and column in table:

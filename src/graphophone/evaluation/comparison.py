@@ -190,18 +190,22 @@ def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path
 
 
 def _labels(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
-    """The varied setting, where there is just one and it tells the runs apart; else the names of the runs."""
-    if len(keys) == 1:
-        values = list(table[keys[0]])
-        # A recipe that leaves it open; an empty list of tasks is said as such.
-        missing = [False if isinstance(value, (list, tuple, dict)) else bool(pd.isna(value)) for value in values]
-        labels = [
-            f"{keys[0].split('.')[-1]} = {setting_words(keys[0], None if open_ else value)}"
-            for value, open_ in zip(table[keys[0]], missing, strict=True)
+    """The varied settings, up to three of them, where they tell the runs apart; else the names of the runs."""
+    names = [key.split(".")[-1] for key in keys]
+    if 1 <= len(keys) <= 3 and len(set(names)) == len(names):
+        parts = [
+            [f"{name} = {_said(key, value)}" for value in table[key]] for name, key in zip(names, keys, strict=True)
         ]
+        labels = [", ".join(each) for each in zip(*parts, strict=True)]
         if len(set(labels)) == len(labels):
             return labels
     return [str(name) for name in table["run"]]
+
+
+def _said(key: str, value: Any) -> str:
+    """A value in words; of a recipe that leaves it open as such, and an empty list of tasks, too."""
+    missing = not isinstance(value, (list, tuple, dict)) and bool(pd.isna(value))
+    return setting_words(key, None if missing else value)
 
 
 _SERIES = {"model.pooling", "model.num_layers", "graph.k", "model.kernel", "model.cluster"}
@@ -229,7 +233,7 @@ def _comparison_context(
     ]
     extra = _EXTRA[measures.kind]
     states = [key for key in STATES if key in table]
-    names = _short_names([str(run.name) for run in runs]) if sweep else [str(run.name) for run in runs]
+    names = short_names([str(run.name) for run in runs], keys) if sweep else [str(run.name) for run in runs]
     rows = []
     for index, (run, row, paper) in enumerate(zip(runs, records, papers, strict=True)):
         settings = flatten(run.recipe)  # a table turns None into NaN
@@ -290,9 +294,18 @@ def _comparison_context(
     }
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
-    """Names without what all of them begin with, up to a hyphen."""
-    prefix = os.path.commonprefix(list(names)).rpartition("-")[0]  # noqa: RUF071 - letter by letter is what is wanted
+def short_names(names: Sequence[str], keys: Sequence[str] = ()) -> list[str]:
+    """Names without what all of them begin with, up to a hyphen; settings of a sweep stay whole: ``K-10-P-25``.
+
+    Args:
+        names: Names of runs.
+        keys: Dotted keys of the settings in which they differ.
+    """
+    prefix = os.path.commonprefix(list(names)).rpartition("-")[0] if len(names) > 1 else ""  # noqa: RUF071 - by letters
+    for key in keys:
+        place = f"-{prefix}-".find(f"-{key.rpartition('.')[2]}-")
+        if place >= 0:
+            prefix = prefix[: max(place - 1, 0)]
     short = [name.removeprefix(f"{prefix}-") for name in names] if prefix else list(names)
     return short if all(short) else list(names)
 

@@ -79,8 +79,9 @@ def bars(runs: Sequence[RunResults], table: pd.DataFrame, labels: Sequence[str],
     main, shown = measures.main, _shown(table, measures)
     records = table.to_dict("records")
     estimates = {measure.short: [row_estimate(row, measure) for row in records] for measure in shown}
-    setting = labels[0].partition(" = ")[0] if " = " in labels[0] else ""
-    ticks = [label.partition(" = ")[2] if setting else label for label in labels]
+    setting = labels[0].partition(" = ")[0] if labels[0].count(" = ") == 1 else ""
+    # Several settings stand one below the other, so that none is cut off.
+    ticks = [label.partition(" = ")[2] if setting else label.replace(", ", "\n") for label in labels]
     chance = _chance(runs, measures)
     if len(labels) > MAX_BARS:
         figure = estimate_dots(labels, estimates, chance=chance, percent=main.percent)

@@ -522,7 +522,7 @@ def estimate_bars(
     """Several systems or settings side by side, with confidence intervals.
 
     Args:
-        labels: One per group of bars.
+        labels: One per group of bars; a line of its own for each line in it.
         series: Name (``"UA"``) to one estimate per group, as fractions; None leaves a gap.
         chance: Accuracy of guessing, a fraction, drawn as a line.
         xlabel: What the groups are.
@@ -554,9 +554,10 @@ def estimate_bars(
             top = max(top, high)
     if chance is not None:
         axes.axhline(scale * chance, color=MUTED, lw=1.0, ls=(0, (4, 3)), label="chance")
-    steep = max((len(label) for label in labels), default=0) * len(labels) > 70
+    rows = [label.split("\n") for label in labels]
+    steep = max((len(row) for each in rows for row in each), default=0) * len(labels) > 70
     axes.set_xticks(
-        range(len(labels)), [short(label, 28) for label in labels], rotation=25 if steep else 0,
+        range(len(labels)), ["\n".join(short(row, 28) for row in each) for each in rows], rotation=25 if steep else 0,
         ha="right" if steep else "center", rotation_mode="anchor" if steep else "default",
     )  # fmt: skip
     axes.tick_params(axis="x", length=0)

@@ -46,6 +46,12 @@ def filters() -> np.ndarray:
     return result
 
 
+def centres() -> np.ndarray:
+    """Middle of each band in hertz, `[64]`: where its triangle is highest."""
+    mel = np.linspace(_mel(_LOW), _mel(_HIGH), BANDS + 2)[1:-1]
+    return 700.0 * np.expm1(mel / 1127.0)
+
+
 def log_mel(signal: np.ndarray) -> np.ndarray:
     """Log mel magnitudes as VGGish takes them.
 

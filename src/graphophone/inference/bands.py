@@ -10,7 +10,7 @@ _EDGES = (250, 500, 1000, 2000, 4000, 8000)
 
 
 def band_centres(extractor: Extractor) -> np.ndarray | None:
-    """Middle of each mel band in hertz, `[dims]`; None for features that are not bands."""
+    """Middle of the mel band that each column is of, in hertz, `[dims]`; None for features that are not of bands."""
     config = extractor.config
     if extractor.name == "fbank":
         upper = config["high_freq"] if config["high_freq"] > 0 else config["rate"] / 2 + config["high_freq"]
@@ -21,6 +21,10 @@ def band_centres(extractor: Extractor) -> np.ndarray | None:
 
         low, high = slaney_mel(np.array([config["low_freq"], config["high_freq"]]))
         return slaney_hertz(np.linspace(low, high, config["num_mel_bins"] + 2)[1:-1])
+    if extractor.name == "logmel128":
+        from graphophone.features.logmel128 import centres
+
+        return np.tile(centres(), 2)  # means, then deviations
     return None
 
 

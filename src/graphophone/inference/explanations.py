@@ -115,7 +115,7 @@ class Explanation:
     def to_frame(self) -> pd.DataFrame:
         """One row per frame: `time`, `score`, and the score of each group of descriptors."""
         table = {"time": self.times, "score": self.frame_scores}
-        for group, members in _groups(self.columns, self.hertz).items():
+        for group, members in grouped(self.columns, self.hertz).items():
             table[group] = self.feature_scores[:, members].sum(axis=1)
         return pd.DataFrame(table)
 
@@ -263,7 +263,7 @@ def explain(
         frame_seconds=hop,
         feature_scores=feature_scores,
         columns=columns,
-        groups={group: float(feature_scores[:, members].sum()) for group, members in _groups(columns, hertz).items()},
+        groups={group: float(feature_scores[:, members].sum()) for group, members in grouped(columns, hertz).items()},
         edge_index=edge_index,
         edge_scores=edge_scores,
         evidence=evidence,
@@ -285,7 +285,7 @@ def _rows(pipeline: FeaturePipeline, waveform: audio.Waveform, metadata: Mapping
     return len(free(waveform.signal, waveform.rate, metadata))
 
 
-def _groups(columns: tuple[str, ...], hertz: np.ndarray | None) -> dict[str, list[int]]:
+def grouped(columns: tuple[str, ...], hertz: np.ndarray | None) -> dict[str, list[int]]:
     """Positions of the columns by octave where they are bands, else by kind of descriptor."""
     return column_groups(columns) if hertz is None else band_groups(hertz)
 

@@ -21,7 +21,8 @@ from torch_geometric.data import Data
 
 from graphophone import audio
 from graphophone.graphs.attachment import attach, no_reference
-from graphophone.inference.explanations import Explanation, column_groups, integrate, log_odds
+from graphophone.inference.bands import band_centres
+from graphophone.inference.explanations import Explanation, grouped, integrate, log_odds
 from graphophone.inference.recognizer import Recognizer
 from graphophone.inference.references import pack
 from graphophone.models.attached import content_ids
@@ -54,7 +55,7 @@ class RecordingExplanation(Explanation):
     def to_frame(self) -> pd.DataFrame:
         """One row per descriptor, in the order of the features: `column`, `group`, `score`."""
         group = np.empty(len(self.columns), dtype=object)
-        for name, members in column_groups(self.columns).items():
+        for name, members in grouped(self.columns, self.hertz).items():
             group[members] = name
         return pd.DataFrame({"column": self.columns, "group": group, "score": self.feature_scores[0]})
 
@@ -229,7 +230,8 @@ def explain_recording(
     pulls = edge_scores.cpu().numpy().astype(np.float64)
     references, source = _table(recognizer, graph, pulls)
     columns = bundle.pipeline.columns
-    groups = {name: float(feature_scores[members].sum()) for name, members in column_groups(columns).items()}
+    hertz = band_centres(bundle.pipeline.extractor)
+    groups = {name: float(feature_scores[members].sum()) for name, members in grouped(columns, hertz).items()}
     return RecordingExplanation(
         file=waveform.path,
         label=bundle.labels[chosen],
@@ -251,6 +253,7 @@ def explain_recording(
         signal=waveform.signal,
         rate=waveform.rate,
         start=start,
+        hertz=hertz,
         references=references,
         spread=math.nan if answer.spread is None else float(answer.spread[chosen]),
     )
