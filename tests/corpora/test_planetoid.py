@@ -155,7 +155,7 @@ def test_a_run_from_the_recipe(planetoid: Path, tmp_path: Path) -> None:
     run = train(load_recipe("ssl-cora", overrides), output=tmp_path, progress=False)
     assert run.metrics["wa"]["mean"] > 0.6
     assert run.metrics["controls"]["logistic_regression"]["wa"]["mean"] < run.metrics["wa"]["mean"]
-    assert run.metrics["controls"]["label_propagation"]["wa"]["n"] == len({j["seed"] for j in run.metrics["jobs"]}) if "jobs" in run.metrics else True
+    assert run.metrics["controls"]["label_propagation"]["wa"]["mean"] > 0.4  # over the edges of the corpus
     assert json.loads((run.folder / "run.json").read_text())["protocol"]["description"].count("Transductive") == 1
     predictions = pd.read_csv(run.folder / "predictions.csv")
     assert len(predictions) == 30
