@@ -37,6 +37,7 @@ from graphophone.errors import GraphophoneError
 from graphophone.evaluation.controls import pooled_controls
 from graphophone.evaluation.measures import Measure
 from graphophone.evaluation.metrics import summarize
+from graphophone.evaluation.overlap import overlaps
 from graphophone.evaluation.page import listed
 from graphophone.evaluation.protocols import Split
 from graphophone.evaluation.report import write_report
@@ -342,9 +343,11 @@ def _update_protocol(path: Path, recipe: Recipe, corpus: Corpus, splits: Mapping
     content = _read_json(path)
     protocol = make_protocol(recipe)
     whole = {seed: splits.get(seed) or protocol.splits(corpus, seed=seed) for seed in content["seeds"]}
-    facts = json.loads(json.dumps(_protocol_of(recipe, corpus, whole)))
-    if facts != content["protocol"]:
-        write_json(path, {**content, "protocol": facts})
+    found = {**content, "protocol": json.loads(json.dumps(_protocol_of(recipe, corpus, whole)))}
+    if {seed for each in content.get("overlap") or [] for seed in each["seeds"]} != set(content["seeds"]):
+        found["overlap"] = overlaps(corpus, whole)
+    if found != content:
+        write_json(path, found)
 
 
 def _describe(recipe: Recipe, prepared: Prepared, splits: Mapping[int, Sequence[Split]]) -> dict[str, Any]:
@@ -364,6 +367,7 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Mapping[int, Sequence[
             "fingerprint": _fingerprint(prepared),
         },
         "protocol": _protocol_of(recipe, corpus, splits),
+        "overlap": overlaps(corpus, splits),
         "model": {
             "name": recipe.model["name"],
             "options": without_name(recipe.model),

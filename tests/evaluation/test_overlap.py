@@ -14,7 +14,14 @@ from sklearn.metrics import adjusted_mutual_info_score, mutual_info_score
 
 from graphophone import corpora
 from graphophone.corpora import Corpus
-from graphophone.evaluation.overlap import overlap, overlap_words
+from graphophone.evaluation.overlap import (
+    baselines,
+    overlap,
+    overlap_words,
+    overlap_words_of_all,
+    overlaps,
+    silent,
+)
 from graphophone.evaluation.protocols import Split, create_protocol
 
 
@@ -150,3 +157,44 @@ def test_published_numbers(data_root: Path) -> None:
     for split in create_protocol("speaker-independent").splits(ravdess, seed=0):
         text = overlap(ravdess, split)["text_alone"]
         assert (text["transcripts"], text["bits"]) == (2, 0.0)
+
+
+def parted(corpus: Corpus, test: int, name: str = "s", start: int = 0) -> Split:
+    """Some items as test part, the others as training."""
+    rows = np.arange(len(corpus))
+    chosen = (rows >= start) & (rows < start + test)
+    return Split(name, rows[~chosen], np.zeros(0, dtype=np.int64), rows[chosen])
+
+
+def sentences(kinds: int, repeats: int, labels: str = "abcd") -> Corpus:
+    """So many sentences, each said so often with every label."""
+    rows = [(f"sentence {n % kinds}", labels[n // kinds % len(labels)]) for n in range(kinds * repeats * len(labels))]
+    return made(rows, "text label")
+
+
+def test_splits_that_are_alike_are_told_once(some: Corpus, split: Split) -> None:
+    other = Split("other", np.arange(5), np.array([5]), np.arange(6, 9), unlabelled=np.array([9]))
+    found = overlaps(some, {0: [split], 1: [split, other], 2: [other]})
+    assert [(each["split"], each["seeds"]) for each in found] == [("some", [0, 1]), ("other", [1, 2])]
+    assert {key: value for key, value in found[0].items() if key != "seeds"} == overlap(some, split)
+    assert baselines(found)["majority"]["accuracy"] == pytest.approx(np.mean([0.5, 1 / 3]))
+
+
+def test_words_of_several_splits(some: Corpus, split: Split) -> None:
+    other = Split("other", np.arange(5), np.array([5]), np.arange(6, 9), unlabelled=np.array([9]))
+    words = " ".join(overlap_words_of_all(overlaps(some, {0: [split, other]})))
+    assert "Of the speakers of a test part, some are also in training in 2 of 2 splits: 50.0 to 100.0 % of" in words
+    assert "25.0 to 33.3 % of the test items have a transcript that a training item has too, word for word" in words
+    assert "tell nothing" not in words
+    assert overlap_words_of_all(overlaps(some, {3: [split]})) == overlap_words(overlap(some, split))
+
+
+def test_words_tell_nothing_only_where_that_is_known() -> None:
+    spoken = sentences(2, 10)
+    assert silent(overlap(spoken, parted(spoken, 16)))
+    unique = made([(f"words {n}", "ab"[n % 2]) for n in range(40)], "text label")
+    assert not silent(overlap(unique, parted(unique, 8)))  # nobody says the same twice: nothing is known
+    telling = made([("yes" if n % 2 else "no", "ab"[n % 2]) for n in range(40)], "text label")
+    assert not silent(overlap(telling, parted(telling, 8)))
+    several = overlaps(spoken, {0: [parted(spoken, 16), parted(spoken, 16, "t", 16)]})
+    assert "nothing is to be gained from these words" in " ".join(overlap_words_of_all(several))

@@ -7,6 +7,8 @@ sound and text is to be read in that light.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -74,6 +76,21 @@ def overlap(corpus: Corpus, split: Split, part: Literal["test", "validation"] = 
         "majority": answers,
         "text_alone": _text_alone(corpus, split.train, rows) if answers and _has_text(table, rows) else None,
     }
+
+
+def overlaps(corpus: Corpus, splits: Mapping[int, Sequence[Split]]) -> list[dict[str, Any]]:
+    """:func:`overlap` of the test parts of all splits of all seeds, those that are alike once, with their ``seeds``.
+
+    Args:
+        corpus: The corpus.
+        splits: Splits of every seed.
+    """
+    found: dict[str, list[int]] = {}
+    for seed, own in splits.items():
+        for split in own:
+            if len(split.test):
+                found.setdefault(json.dumps(overlap(corpus, split)), []).append(seed)
+    return [{**json.loads(facts), "seeds": seeds} for facts, seeds in found.items()]
 
 
 def _has_text(table: pd.DataFrame, rows: np.ndarray) -> bool:
@@ -153,13 +170,13 @@ def _bits(known: pd.DataFrame) -> float:
     return max(0.0, float(found - expected) / np.log(2))
 
 
-def overlap_words(found: dict[str, Any]) -> list[str]:
+def overlap_words(found: Mapping[str, Any]) -> list[str]:
     """What :func:`overlap` found, in sentences for a report."""
     part, items = found["part"], found["items"]
     told = []
     for column, numbers in found["shared"].items():
         one, several = SHARED[column]
-        if not numbers["values"]:
+        if not numbers["values"] or _own_file(column, numbers, items):
             continue
         if not numbers["shared"]:
             told.append(f"No {one} of the {part} part is in training.")
@@ -186,7 +203,92 @@ def overlap_words(found: dict[str, Any]) -> list[str]:
     return told
 
 
-def _text_in_words(found: dict[str, Any]) -> list[str]:
+def _own_file(column: str, numbers: Mapping[str, int], items: int) -> bool:
+    """Whether every item is a file of its own, of which nothing is to be said."""
+    return column == "audio" and not numbers["shared"] and numbers["values"] == items
+
+
+def overlap_words_of_all(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What :func:`overlaps` found, in sentences for a report; of several splits what is in common to them."""
+    if len(found) == 1:
+        return overlap_words(found[0])
+    told = []
+    count = len(found)
+    for column, (one, several) in SHARED.items():
+        numbers = [(each["shared"][column], each["items"]) for each in found if column in each["shared"]]
+        if not any(n["values"] for n, _ in numbers) or all(_own_file(column, n, items) for n, items in numbers):
+            continue
+        if not any(n["shared"] for n, _ in numbers):
+            told.append(f"In none of the {count} splits is a {one} of the test part in training.")
+            continue
+        shares = [n["items"] / max(1, items) for n, items in numbers]
+        told.append(
+            f"Of the {several} of a test part, some are also in training in {sum(s > 0 for s in shares)} of {count} "
+            f"splits: {_range(shares)} of the test items are theirs."
+        )
+    texts = [(each["transcripts"], max(1, each["items"])) for each in found if each["transcripts"]]
+    if texts:
+        verbatim, normalised = ([t[kind] / items for t, items in texts] for kind in ("verbatim", "normalised"))
+        told.append(
+            f"{_range(verbatim)} of the test items have a transcript that a training item has too, word for word; up "
+            f"to case, punctuation and accents {_range(normalised)}."
+            if any(normalised)
+            else "In no split is a transcript of the test part in training."
+        )
+    majority = [each["majority"] for each in found if each["majority"]]
+    if majority:
+        told.append(
+            "To answer the class that training has most of always gives "
+            f"{_worth_in_words(_mean_worth(majority))} (mean over the splits)."
+        )
+    text = [each for each in found if each["text_alone"]]
+    if text:
+        told.append(
+            "To answer with the class that a transcript most often has in training (the most frequent class, if it is "
+            f"not there) gives {_worth_in_words(_mean_worth([each['text_alone'] for each in text]))}."
+        )
+        if len(text) == count and all(silent(each) for each in text):
+            told.append(
+                "In every split the transcripts of training tell nothing of the class beyond chance: nothing is to be "
+                "gained from these words."
+            )
+    return told
+
+
+def baselines(found: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """What simple answers are worth, means over splits: ``majority`` and, where there are transcripts, ``transcript``.
+
+    Args:
+        found: What :func:`overlaps` gave.
+
+    Returns:
+        To each ``accuracy``, ``ua`` and ``weighted_f1``, fractions; empty where items have several labels.
+    """
+    kinds = {"majority": "majority", "transcript": "text_alone"}
+    known = {name: [each[key] for each in found if each[key]] for name, key in kinds.items()}
+    return {name: _mean_worth(worth) for name, worth in known.items() if worth}
+
+
+def silent(found: Mapping[str, Any]) -> bool:
+    """Whether transcripts tell nothing of the class, and most training items share theirs, so that this is known."""
+    text = found["text_alone"]
+    return bool(text) and _nothing(text) and 2 * text["repeated"] > found["training_items"]
+
+
+def _nothing(text: Mapping[str, Any]) -> bool:
+    return text["bits"] is not None and text["bits"] <= _NOTHING * text["label_bits"]
+
+
+def _mean_worth(worth: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([each[key] for each in worth])) for key in ("accuracy", "ua", "weighted_f1")}
+
+
+def _range(shares: Sequence[float]) -> str:
+    low, high = f"{100 * min(shares):.1f}", f"{100 * max(shares):.1f}"
+    return f"{low} %" if low == high else f"{low} to {high} %"
+
+
+def _text_in_words(found: Mapping[str, Any]) -> list[str]:
     text = found["text_alone"]
     if text is None:
         return []
@@ -196,11 +298,11 @@ def _text_in_words(found: dict[str, Any]) -> list[str]:
     ]
     if text["bits"] is None:
         return told
-    if text["bits"] <= _NOTHING * text["label_bits"]:
+    if _nothing(text):
         told.append(
             f"Beyond chance, the {text['transcripts']:,} different transcripts of training tell nothing of the class: "
             "nothing is to be gained from these words."
-            if 2 * text["repeated"] > found["training_items"]
+            if silent(found)
             else "The transcripts that occur more than once in training tell nothing of the class beyond chance."
         )
     else:
@@ -216,7 +318,7 @@ def _share(number: int, of: int) -> str:
     return f"{number:,} of {of:,} items ({number / max(1, of):.1%})"
 
 
-def _worth_in_words(numbers: dict[str, Any]) -> str:
+def _worth_in_words(numbers: Mapping[str, Any]) -> str:
     return (
         f"accuracy {100 * numbers['accuracy']:.1f}, UA {100 * numbers['ua']:.1f}, weighted F1 "
         f"{100 * numbers['weighted_f1']:.1f}"

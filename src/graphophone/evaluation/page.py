@@ -24,6 +24,7 @@ _MODELS = {
     "ast": "AST",
     "cnn14": "CNN14",
     "subgraph_ssl": "SubgraphSSL",
+    "hemogat": "HemoGAT",
 }
 
 

@@ -33,6 +33,8 @@ _CORPUS_TITLES = {
     "emodb": "EmoDB",
     "crema_d": "CREMA-D",
     "msp_improv": "MSP-IMPROV",
+    "meld": "MELD",
+    "mosi": "CMU-MOSI",
     "prosody": "the built-in synthetic corpus",
     "esc50": "ESC-50",
     "esc10": "ESC-10",

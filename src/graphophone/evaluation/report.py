@@ -17,6 +17,7 @@ from markupsafe import Markup
 from graphophone.evaluation import figures as draw
 from graphophone.evaluation.measures import DASH, MAP, SOUNDS, Measure
 from graphophone.evaluation.noise_section import noise_section
+from graphophone.evaluation.overlap_section import baseline_rows, overlap_section, words_tell_nothing
 from graphophone.evaluation.page import (
     corpus_of,
     cut,
@@ -176,6 +177,7 @@ def _verdict(results: RunResults, beside: Sequence[Any], against: str = "") -> s
         f"It was given {budget_words(results)}." if budget_words(results) else "",
         "" if _partial(results) else against,
         _mixing(results),
+        words_tell_nothing(results),
         "" if results.validated else "No items were held out for validation, so nothing was selected.",
     ]
     comparable = [(value, b.result) for b in beside if b.comparable and (value := published_value(b.result, main))]
@@ -403,6 +405,8 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     measures = results.measures
     main, second = measures.main, measures.second
     controls = controls_beside(results) if summary else None
+    baselines = baseline_rows(results, main, second) if summary else []
+    two = bool(baselines) or any(getattr(b.result, second.key, None) is not None for b in beside)
     third = MAP if measures.kind == "classification" and any(b.result.map is not None for b in beside) else None
     problems = list((info.get("corpus") or {}).get("problems") or [])
     problems.sort(key=lambda p: p.get("severity") != "error")
@@ -452,11 +456,13 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         ]
         if summary
         else [],
+        "baselines": baselines,
+        "overlap": overlap_section(results),
         "beside_caption": f"This run beside what others report, {main.words if main.short == main.name else main.short}"
-        + (f" and {second.short}" if any(getattr(b.result, second.key, None) is not None for b in beside) else "")
+        + (f" and {second.short}" if two else "")
         + (" in percent" if main.percent else "")
         + (f", and {third.short}" if third else ""),
-        "beside_second": any(getattr(b.result, second.key, None) is not None for b in beside),
+        "beside_second": two,
         "beside_third": third.short if third else "",
         "quoted": quoted(info),
         "controls": controls,
@@ -516,6 +522,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
     }
     sections = [
         ("results", "Results", bool(summary)),
+        ("overlap", "Test and training", context["overlap"] is not None),
         ("classes", "Classes", bool(context["per_class"])),
         ("thresholds", "Thresholds", "thresholds" in made),
         ("speakers", "Speakers", bool(speakers)),
