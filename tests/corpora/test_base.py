@@ -505,3 +505,19 @@ def test_of_several_labels_none_is_a_label_too() -> None:
     found = corpus({"id": ["a", "b"], "labels": ["x", ""]}, negatives=True)
     assert found.labelled.tolist() == [True, True]
     assert found.summary()["unlabelled"] == 0
+
+
+def test_a_text_without_recording_is_kept_and_nothing_at_all_is_not(folder: Path) -> None:
+    found = corpus(
+        {
+            "audio": ["a.wav", "", None, "b.wav"],
+            "text": ["one", "two", " ", ""],
+            "label": ["x", "y", "x", "y"],
+            "duration": [1.0, np.nan, np.nan, 2.6],
+        },
+        root=folder,
+    )
+    assert found.table["id"].tolist() == ["a", "row 1", "b"]
+    assert found.table["audio"].tolist() == [str(folder / "a.wav"), "", str(folder / "b.wav")]
+    assert [str(problem) for problem in found.problems] == ["row 2: no audio path"]
+    assert found.hours == pytest.approx(3.6 / 3600)

@@ -401,3 +401,19 @@ def test_items_without_label_are_counted_apart(tmp_path: Path, make_sound: MakeS
     assert "5 items, 1 of them without label" in text(lone)
     alike = text(check(found.select(found.labelled)))
     assert "no label" not in alike
+
+
+def test_an_item_of_text_is_no_damaged_recording(tmp_path: Path) -> None:
+    sf.write(tmp_path / "a.wav", np.random.default_rng(0).standard_normal(8000) * 0.1, 16000)
+    table = pd.DataFrame({"audio": ["a.wav", ""], "text": ["one", "two"], "label": ["x", "y"]})
+    report = corpora.check(Corpus.from_table(table, name="talk", root=tmp_path), workers=1)
+    assert report.ok
+    assert len(report.corpus) == 2
+    assert report.durations[0] == pytest.approx(0.5)
+    assert np.isnan(report.durations[1])
+    described = report.to_dict()
+    assert described["duration"]["min"] == described["duration"]["max"] == pytest.approx(0.5)
+    assert described["rates"] == {"16000": 1}
+    assert any("1 item with a text and no recording" in note for note in described["notes"])
+    json.dumps(described, allow_nan=False)
+    report.render()

@@ -89,13 +89,13 @@ class Corpus:
     Attributes:
         name: Name of the corpus.
         table: One row per usable item, with a ``RangeIndex``. The column ``id`` (unique, str) is always
-            there; the others are there when the corpus knows them: ``audio`` (absolute path, str), ``start``
-            and ``end`` (seconds, float; NaN means from the beginning, to the end), ``text``, ``label`` (str,
-            one of ``classes``; empty for an item without label) or ``labels`` (list of str), ``speaker``,
-            ``dialogue``, ``position`` (order within the dialogue), ``fold`` (int), ``split`` (``train``,
-            ``validation``, ``test``), ``spontaneous`` (0 or 1), ``row`` (row of the user's table), and whatever
-            else the corpus has. An item without label may lack ``fold`` (the column is then ``Int64``) and
-            ``split`` (then empty).
+            there; the others are there when the corpus knows them: ``audio`` (absolute path, str; empty for an item
+            that has a text and no recording), ``start`` and ``end`` (seconds, float; NaN means from the beginning, to
+            the end), ``text``, ``label`` (str, one of ``classes``; empty for an item without label) or ``labels``
+            (list of str), ``speaker``, ``dialogue``, ``position`` (order within the dialogue), ``fold`` (int),
+            ``split`` (``train``, ``validation``, ``test``), ``spontaneous`` (0 or 1), ``row`` (row of the user's
+            table), and whatever else the corpus has. An item without label may lack ``fold`` (the column is then
+            ``Int64``) and ``split`` (then empty).
         classes: Class names; the position in this tuple is the class index.
         problems: Items that were left out (errors), and items to look at (warnings).
         languages: Languages spoken, as ISO 639-1 codes.
@@ -218,6 +218,8 @@ class Corpus:
             seconds = self.table["duration"]
         elif "end" in self.table:
             seconds = self.table["end"] - (self.table["start"].fillna(0.0) if "start" in self.table else 0.0)
+        if seconds is not None and "audio" in self.table:
+            seconds = seconds[self.table["audio"] != ""]
         if seconds is None or seconds.isna().any():
             return None
         return float(seconds.sum()) / 3600
@@ -539,7 +541,9 @@ class _Validation:
                 marks = ["-".join(map(as_name, span)) for span in spans.itertuples(index=False)]
                 ids = [f"{path}#{mark}" if path else "" for path, mark in zip(paths, marks, strict=True)]
             else:
-                ids = stems if len(set(stems)) == len(stems) else paths
+                named = [stem for stem in stems if stem]
+                ids = stems if len(set(named)) == len(named) else paths
+            ids = [item or self._place(position) for position, item in enumerate(ids)]
         else:
             ids = [self._place(position) for position in range(len(self.table))]
         self.table["id"] = pd.Series(ids, dtype=object)
@@ -564,7 +568,8 @@ class _Validation:
         for position, value in enumerate(self.table["audio"].tolist()):
             given = str(value) if isinstance(value, os.PathLike) else as_name(value)
             if not given:
-                self.reject(position, "no audio path")
+                if "text" not in self.table or not as_name(self.table["text"].iloc[position]):
+                    self.reject(position, "no audio path")  # but what was said can be used by itself
                 paths.append("")
                 continue
             if given in self.listed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -39,8 +40,8 @@ class CheckReport:
     Attributes:
         corpus: The corpus without the items that have an error, with a column ``duration`` (seconds).
         problems: All errors and warnings, those of reading the corpus first.
-        durations: Seconds of each item of ``corpus``, float64 ``[items]``; empty where the corpus has no
-            sound.
+        durations: Seconds of each item of ``corpus``, float64 ``[items]``, NaN for one of text alone; empty where the
+            corpus has no sound.
         rates: Samples per second to number of items.
         channels: Channels to number of items.
         duplicates: Groups of ids whose sound is the same, sample by sample; empty where nothing was decoded.
@@ -176,8 +177,8 @@ def check(corpus: Corpus, *, decode: bool = True, workers: int | None = None, pr
         corpus=checked,
         problems=checked.problems,
         durations=durations,
-        rates=_count(findings[i].rate for i in good),
-        channels=_count(findings[i].channels for i in good),
+        rates=_count(findings[i].rate for i in good if findings[i].rate),
+        channels=_count(findings[i].channels for i in good if findings[i].channels),
         duplicates=tuple(tuple(ids[i] for i in group) for group in duplicates),
         gaps=_gaps(checked),
         notes=_notes(checked),
@@ -216,6 +217,8 @@ def _items(corpus: Corpus) -> list[_Item]:
 
 def _examine(item: _Item, decode: bool) -> _Finding:
     """Everything about one recording; never raises."""
+    if not item.path:  # an item of text
+        return _Finding(duration=math.nan)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -419,6 +422,8 @@ def _notes(corpus: Corpus) -> tuple[str, ...]:
             f"{without:,} of {len(corpus):,} items have no label: models whose nodes are recordings learn from them "
             "too, others cannot be trained on this corpus before unlabelled=true is left out"
         )
+    if "audio" in table and (silent := int((table["audio"] == "").sum())):
+        notes.append(f"{_number(silent, 'item')} with a text and no recording: models of sound alone leave such out")
     if corpus.speakers is not None:
         lacking = len(_gaps(corpus))
         if lacking:
@@ -445,6 +450,7 @@ def _count(values: Iterable[int]) -> dict[int, int]:
 
 
 def _spread(durations: np.ndarray) -> dict[str, float] | None:
+    durations = durations[~np.isnan(durations)]
     if not len(durations):
         return None
     return {
@@ -484,7 +490,7 @@ def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
             label,
             f"{len(chosen):,}",
             f"{100 * len(chosen) / max(1, len(corpus)):.1f}",
-            f"{durations[chosen].sum() / 60:.1f}" if len(durations) else "",
+            f"{np.nansum(durations[chosen]) / 60:.1f}" if len(durations) else "",
             f"{corpus.table['speaker'].iloc[chosen].nunique():,}" if corpus.speakers is not None else "",
             *(f"{of_part[index]:,}" for of_part in counts.values()),
         )
@@ -494,7 +500,7 @@ def _class_table(corpus: Corpus, durations: np.ndarray) -> Table:
             "(no label)",
             f"{unknown.sum():,}",
             f"{100 * unknown.mean():.1f}",
-            f"{durations[unknown].sum() / 60:.1f}" if len(durations) else "",
+            f"{np.nansum(durations[unknown]) / 60:.1f}" if len(durations) else "",
             f"{corpus.table['speaker'][unknown].nunique():,}" if corpus.speakers is not None else "",
             *(f"{(unknown & chosen).sum():,}" for chosen in parts.values()),
         )
