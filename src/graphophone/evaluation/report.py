@@ -37,6 +37,7 @@ from graphophone.evaluation.protocols import natural_key
 from graphophone.evaluation.published import published_beside, quoted, unpublished
 from graphophone.evaluation.report_figures import (
     calibration_words,
+    class_rows,
     extremes,
     kept_words,
     make_figures,
@@ -515,7 +516,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         "figures": {
             name: made.get(name)
             for name in (
-                *("confusion", "sizes", "precision", "support", "thresholds"),
+                *("confusion", "sizes", "ranking", "precision", "support", "thresholds"),
                 *("speakers", "reliability", "states", "curves", "similarity", "spectrogram"),
             )
         },
@@ -541,7 +542,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
 
 
 _CLASS_COLUMNS = {
-    "classification": ("Recall", "Precision", "F1", "Items"),
+    "classification": ("Recall", "Precision", "F1", "Items", "AP", "AUC"),
     "tagging": ("AP", "AUC", "Precision", "Recall", "F1", "Positives"),
 }
 
@@ -565,9 +566,13 @@ def _class_rows(results: RunResults) -> list[dict[str, Any]]:
     return [
         {
             "name": row["class"],
-            "cells": [*(percent(row[key]) for key in ("recall", "precision", "f1")), f"{row['support']:,}"],
+            "cells": [
+                *(percent(row[key]) for key in ("recall", "precision", "f1")),
+                f"{row['support']:,}",
+                *(DASH if mean[key] is None else f"{mean[key]:.3f}" for key in ("ap", "auc")),
+            ],
         }
-        for row in rows
+        for row, mean in zip(rows, class_rows(results), strict=True)
     ]
 
 
@@ -580,7 +585,7 @@ def _classes_caption(results: RunResults) -> str:
             f"{'; means over the seeds' if several else ''}. Precision, recall and F1 of tags given from "
             f"a probability of {threshold:g} on."
         )
-    return f"Every class, in percent{'; all seeds together' if several else ''}"
+    return f"Every class, in percent but for AP and AUC{'; all seeds together, AP and AUC means over them' if several else ''}"
 
 
 def _excluded(results: RunResults) -> str:

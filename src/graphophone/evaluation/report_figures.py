@@ -11,9 +11,11 @@ from scipy import stats
 
 from graphophone.evaluation import figures as draw
 from graphophone.evaluation import figures_classes as draw_classes
+from graphophone.evaluation import figures_curves as draw_curves
 from graphophone.evaluation import figures_states as draw_states
+from graphophone.evaluation.curves import MACRO, MICRO, Curve, class_curves, some_of
 from graphophone.evaluation.metrics import reliability
-from graphophone.evaluation.page import plural, sentence
+from graphophone.evaluation.page import listed, plural, sentence
 from graphophone.evaluation.report_nodes import MAP_ITEMS, first_state_map
 from graphophone.evaluation.results import RunResults
 
@@ -109,7 +111,7 @@ def reliability_bins(results: RunResults) -> list[dict[str, Any]]:
 
 
 def class_rows(results: RunResults) -> list[dict[str, Any]]:
-    """``class``, ``ap``, ``recall`` and ``support`` of every class: means over seeds, each of its pooled folds.
+    """``class``, ``ap``, ``auc``, ``recall`` and ``support`` of every class: means over seeds, each of its pooled folds.
 
     Networks of several seeds are not on one scale, so that their items must not be ranked together.
     """
@@ -119,7 +121,7 @@ def class_rows(results: RunResults) -> list[dict[str, Any]]:
     found = []
     for entries in zip(*(seed["per_class"] for seed in results.summary["per_seed"]), strict=True):
         row: dict[str, Any] = {"class": entries[0]["class"]}
-        for key in ("ap", "recall"):
+        for key in ("ap", "auc", "recall"):
             known = [entry[key] for entry in entries if entry[key] is not None]
             row[key] = float(np.mean(known)) if known else None
         found.append({**row, "support": round(float(np.mean([entry["support"] for entry in entries])))})
@@ -187,6 +189,7 @@ def _class_figures(results: RunResults, add: Add) -> None:
             "How well the probability of a class ranks its items above all others (average precision), how many of "
             f"them are recognised (recall), and how many there are{means}.",
         )
+    _ranking_figure(results, add)
     if pooled["per_speaker"]:
         add(
             "speakers",
@@ -203,6 +206,37 @@ def _class_figures(results: RunResults, add: Add) -> None:
         "Bars under "
         "the diagonal mean over-confidence.",
     )
+
+
+def _ranking_figure(results: RunResults, add: Add) -> None:
+    """ROC and precision-recall curves of one seed: networks of several are not on one scale."""
+    seed = results.scored_seeds[0]
+    table = results.predictions((job.fold, job.seed) for job in results.done if job.seed == seed)
+    index = {name: i for i, name in enumerate(results.classes)}
+    target = table["label"].map(index).to_numpy()
+    curves = class_curves(target, table[[f"p_{name}" for name in results.classes]].to_numpy(), results.classes)
+    if len(curves) < 2:
+        return
+    shown = some_of(curves)
+    shares = [float(np.mean(target == index[c.name])) for c in shown if c.name not in (MICRO, MACRO)]
+    single = len(curves) - 2
+    chosen = f"{len(shares)} of {single} classes, from the best to the worst" if single > len(shares) else "Every class"
+    without = [name for name in results.classes if name not in {curve.name for curve in curves}]
+    nothing = f" Without test items, and so without a curve: {listed(without)}." if without else ""
+    several = f" Seed {seed}: networks of several seeds are not on one scale." if len(results.scored_seeds) > 1 else ""
+    add(
+        "ranking",
+        draw_curves.ranking_curves(shown, shares),
+        f"ROC and precision-recall curves. {'; '.join(_areas(curve) for curve in shown)}.",
+        f"{chosen} against all others, by its probability. AUC is the area under the ROC curve (0.5 by chance), AP the "
+        "average precision; short lines at the right edge are precision by chance, the share of the items that a class "
+        f"has.{nothing}{several}",
+    )
+
+
+def _areas(curve: Curve) -> str:
+    area = "" if curve.auc is None else f"area {curve.auc:.3f}, "
+    return f"{curve.name}: {area}average precision {curve.ap:.3f}"
 
 
 def _tagging_figures(results: RunResults, add: Add) -> None:
