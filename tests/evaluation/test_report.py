@@ -47,7 +47,7 @@ def test_report_of_a_finished_run(make_run: MakeRun, check: Check) -> None:
     assert "fold1: no test item of class calm" in page.text
     assert "No test speaker was heard in training." in page.text
     assert "pooling: weighted" in page.source  # the recipe
-    assert len(page.images) == 5
+    assert len(page.images) == 6
     for name in ("confusion", "speakers", "reliability", "curves", "similarity"):
         assert mpl.image.imread(folder / "figures" / f"{name}.png").size
     assert not list(folder.glob(".*"))  # no temporary file is left
@@ -119,7 +119,7 @@ def test_missing_files_are_tolerated_and_the_page_is_repeatable(make_run: MakeRu
     for missing in ("recipe.yaml", "sample.npz", "folds/fold0-seed0/curves.csv"):
         (folder / missing).unlink()
     page = check(write_report(folder))
-    assert len(page.images) == 4
+    assert len(page.images) == 5
     assert any("Learning curves of 1 training:" in image for image in page.images)
     assert not {"recipe", "similarity"} & set(page.ids)
     assert check(write_report(folder)).source == page.source
@@ -190,7 +190,7 @@ def test_without_speakers_and_with_a_class_that_is_not_tested(make_run: MakeRun,
     assert page.row("calm")[4] == "0"
     assert "The corpus does not name speakers" in page.text
     assert "speakers" not in page.ids
-    assert len(page.images) == 4
+    assert len(page.images) == 5
 
 
 def test_names_that_look_like_numbers_or_gaps(make_run: MakeRun) -> None:

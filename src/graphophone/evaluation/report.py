@@ -585,7 +585,8 @@ def _classes_caption(results: RunResults) -> str:
             f"{'; means over the seeds' if several else ''}. Precision, recall and F1 of tags given from "
             f"a probability of {threshold:g} on."
         )
-    return f"Every class, in percent but for AP and AUC{'; all seeds together, AP and AUC means over them' if several else ''}"
+    together = "; all seeds together, AP and AUC means over them" if several else ""
+    return f"Every class, in percent but for AP and AUC{together}"
 
 
 def _excluded(results: RunResults) -> str:

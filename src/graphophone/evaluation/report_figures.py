@@ -111,7 +111,7 @@ def reliability_bins(results: RunResults) -> list[dict[str, Any]]:
 
 
 def class_rows(results: RunResults) -> list[dict[str, Any]]:
-    """``class``, ``ap``, ``auc``, ``recall`` and ``support`` of every class: means over seeds, each of its pooled folds.
+    """``class``, ``ap``, ``auc``, ``recall`` and ``support`` of every class: means over seeds, of pooled folds.
 
     Networks of several seeds are not on one scale, so that their items must not be ranked together.
     """
