@@ -111,7 +111,7 @@ def test_nobody_answers_for_what_no_network_reads() -> None:
 def test_known_ones_in_their_own_graph() -> None:
     model, x = network(), vectors(20, 0)
     rules = ModalKNN(k_text=2, k_audio=2)
-    logits, states = Bank(model, rules, x).known
+    logits, states = Bank(model, rules, x).known()
     torch.testing.assert_close(logits, model(x, rules.edges_of(x, WIDTHS)))
     assert states.shape == (20, 24)
     assert not model.training

@@ -135,8 +135,9 @@ def test_the_graph_goes_where_the_network_is(graph: str) -> None:
     task.use(nodes_of(x, y, 60, 0))
     task.to("meta")
     for name in ("both", "text", "audio"):
-        moved, plan, labels = task._on_device(name)
-        assert moved.device.type == labels.device.type == "meta"
+        moved = task._on_device(name)
+        plan = moved.plan
+        assert moved.x.device.type == moved.y.device.type == "meta"
         for part in plan.values() if isinstance(plan, dict) else [plan]:
             assert part.edge_index.device.type == "meta"
 

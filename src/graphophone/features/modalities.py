@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -32,21 +33,30 @@ class Modalities(Extractor):
         text: Extractor of what is said: a name, or a mapping of ``name`` and options; None: not used.
         audio: Extractor of how it is said.
         video: Extractor of what is seen; ready vectors (``given``) are the only ones.
+        sequences: Give a network the tokens and frames, too, not their means alone, so that it can attend over them.
+            Every extractor must give such (``sequence: true`` of encoders, or any extractor of frames).
 
     Raises:
-        FeatureError: If no modality is named, or an extractor reads something else.
+        FeatureError: If no modality is named, or an extractor reads something else or gives no sequences.
     """
 
     name = "modalities"
     reads: ClassVar[Reads] = "modalities"
 
-    def __init__(self, *, text: Part = None, audio: Part = None, video: Part = None) -> None:
+    def __init__(self, *, text: Part = None, audio: Part = None, video: Part = None, sequences: bool = False) -> None:
         named = {"text": text, "audio": audio, "video": video}
         self.parts: dict[str, Extractor] = {
             modality: _create(modality, part) for modality, part in named.items() if part is not None
         }
         if not self.parts:
             raise FeatureError("modalities: name an extractor for text, audio or video, such as features.audio egemaps")
+        self.sequences = bool(sequences)
+        for modality, part in self.parts.items() if sequences else ():
+            if part.level != "frame":
+                raise FeatureError(
+                    f"features.sequences is true, but {part.name} gives one vector of {modality}: set its option "
+                    "sequence to true, or choose an extractor of frames"
+                )
         if "audio" in self.parts:
             self.rate = self.parts["audio"].rate
 
@@ -72,8 +82,9 @@ class Modalities(Extractor):
 
     @property
     def config(self) -> dict[str, Any]:
-        """Name and options of the extractor of each modality."""
-        return {modality: {"name": part.name, **part.config} for modality, part in self.parts.items()}
+        """Name and options of the extractor of each modality, and whether their sequences are given."""
+        parts = {modality: {"name": part.name, **part.config} for modality, part in self.parts.items()}
+        return {**parts, "sequences": self.sequences}
 
     def backend(self) -> Mapping[str, str]:
         """Fingerprints of the extractors."""
@@ -84,8 +95,28 @@ class Modalities(Extractor):
         for part in self.parts.values():
             part.prepare()
 
+    def over_audio(self, change: Callable[[Extractor], Extractor]) -> Modalities:
+        """The same with other features of the recordings, as many.
+
+        Args:
+            change: From the extractor of audio to the one in its place.
+        """
+        changed = copy.copy(self)
+        changed.parts = {**self.parts, "audio": change(self.parts["audio"])}
+        return changed
+
     def item(self, signal: np.ndarray | None, rate: int, text: str | None = None) -> np.ndarray:
         """The vector of one utterance, NaN in the columns of what it lacks `[dims]`.
+
+        Raises:
+            FeatureError: If it has none of the modalities.
+        """
+        return self.whole(signal, rate, text)[0]
+
+    def whole(
+        self, signal: np.ndarray | None, rate: int, text: str | None = None
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The vector of one utterance `[dims]`, and its tokens or frames by modality, each `[length, width]`.
 
         Raises:
             FeatureError: If it has none of the modalities.
@@ -95,9 +126,15 @@ class Modalities(Extractor):
             there = bool(text and text.strip()) if part.reads == "text" else signal is not None
             if part.reads != "corpus" and there:
                 found[modality] = part.item(signal, rate, text)
+        given = [modality for modality, part in self.parts.items() if part.reads == "corpus"]
+        if not found and len(given) == len(self.parts):
+            raise FeatureError(
+                f"modalities: vectors of {' and '.join(given)} came with the corpus; no recording or text can be "
+                "turned into such, so train on features that are computed to answer for new ones"
+            )
         if not found:
             raise FeatureError(f"modalities: there is neither {' nor '.join(self.parts)}; give at least one of them")
-        return self._join(found)
+        return self._join(found), {modality: np.atleast_2d(part) for modality, part in found.items()}
 
     def _extract(self, signal: np.ndarray) -> np.ndarray:
         return self.item(signal, self.rate)

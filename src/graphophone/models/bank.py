@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch import Tensor
 from graphophone.graphs.bank import ModalBank, TypedBank
 from graphophone.graphs.modal import ModalKNN, split_modalities
 from graphophone.models.base import ModelError
-from graphophone.models.hemogat import HemoGAT
+from graphophone.models.hemogat import HemoGAT, Tokens
+from graphophone.nn.cross_attention import Sequences
 from graphophone.nn.typed_stack import Relations
 
 QUESTIONS = 4096
@@ -93,15 +94,17 @@ class Bank:
         model: The network; used in evaluation mode.
         rules: How utterances are joined.
         x: Standardised vectors of the known utterances, on the device of the network ``[N, dims]``.
+        plans: By network, the graph of those known utterances that it reads, as `HemoGAT.plan` gives it, where it is
+            there already.
     """
 
-    def __init__(self, model: HemoGAT, rules: ModalKNN, x: Tensor) -> None:
+    def __init__(self, model: HemoGAT, rules: ModalKNN, x: Tensor, *, plans: Mapping[str, Any] | None = None) -> None:
         self.model = model
         self.rules = rules
         self.x = x
         self._search: dict[str, ModalBank | TypedBank] = {}
         self._states: dict[str, tuple[Tensor, ...]] = {}
-        self._known_edges: dict[str, Tensor | Relations] = {}
+        self._known_edges: dict[str, Any] = dict(plans or {})
 
     def _network(self, name: str) -> HemoGAT:
         return self.model.routes()[name]
@@ -110,8 +113,8 @@ class Bank:
         """Vectors of those known utterances that a network reads."""
         return self.x[has(self.x, self._network(name))]
 
-    def among_known(self, name: str) -> Tensor | Relations:
-        """Edges among the known utterances of a network ``[2, E]``, or by relation."""
+    def among_known(self, name: str) -> Any:
+        """Edges among the known utterances of a network ``[2, E]``, by relation, or as it has planned them."""
         if name not in self._known_edges:
             self._known_edges[name] = self.edges_among(name, self._rows(name))
         return self._known_edges[name]
@@ -143,25 +146,36 @@ class Bank:
         return edges_among(self._network(name), self.rules, x)
 
     @torch.no_grad()
-    def answer_by(self, name: str, x: Tensor, edges: Tensor | Relations) -> tuple[Tensor, Tensor]:
-        """Logits ``[Q, classes]`` and states ``[Q, dims]`` by one network; arguments as `edges`."""
+    def answer_by(
+        self, name: str, x: Tensor, edges: Tensor | Relations, sequences: Tokens | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits ``[Q, classes]`` and states ``[Q, dims]`` by one network; arguments as `edges`, and token vectors."""
         network = self._network(name)
-        z = network.embed_new(x, self.states(name), edges)
+        z = network.embed_new(x, self.states(name), edges, sequences=sequences)
         training = network.training
         network.classifier.eval()
         logits = network.classifier(z)
         network.classifier.train(training)
         return logits, z
 
-    def answer(self, x: Tensor, *, edges: Mapping[str, Tensor | Relations] | None = None) -> BankAnswer:
+    def answer(
+        self,
+        x: Tensor,
+        *,
+        edges: Mapping[str, Tensor | Relations] | None = None,
+        sequences: Mapping[str, Sequences] | None = None,
+    ) -> BankAnswer:
         """Answers for new utterances, each by the network that fits what it has.
 
         Args:
             x: Standardised vectors, NaN where an utterance lacks a modality ``[Q, dims]``.
             edges: By network, what `edges` gave for those of ``x`` that have what it reads; else they are found here.
+            sequences: By modality, token vectors of all ``x``, for networks that attend over them; anything where an
+                utterance lacks the modality.
         """
         if edges is None and len(x) > QUESTIONS:
-            parts = [self.answer(part) for part in x.split(QUESTIONS)]
+            rows = torch.arange(len(x)).split(QUESTIONS)
+            parts = [self.answer(x[part], sequences=taken(sequences, part)) for part in rows]
             return BankAnswer(
                 torch.cat([part.probabilities for part in parts]),
                 torch.cat([part.states for part in parts]),
@@ -177,7 +191,7 @@ class Bank:
                 continue
             asked = x[there]
             found = self.edges(name, asked) if edges is None else edges[name]
-            logits, z = self.answer_by(name, asked, found)
+            logits, z = self.answer_by(name, asked, found, taken(sequences, there.nonzero()[:, 0]))
             keep = mine[there]
             p = logits[keep].softmax(dim=1)
             if probabilities is None or states is None:
@@ -193,7 +207,11 @@ class Bank:
 
     @torch.no_grad()
     def answer_among(
-        self, x: Tensor, *, edges: Mapping[str, Tensor | Relations] | None = None
+        self,
+        x: Tensor,
+        *,
+        edges: Mapping[str, Tensor | Relations] | None = None,
+        sequences: Mapping[str, Sequences] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Probabilities and states of utterances in a graph of their own, as the released code evaluates.
 
@@ -202,6 +220,7 @@ class Bank:
         Args:
             x: As `answer`; every utterance must have what the network reads.
             edges: By network, what `edges_among` gave.
+            sequences: As `answer`.
 
         Raises:
             ModelError: If an utterance lacks a modality.
@@ -212,7 +231,7 @@ class Bank:
         found = self.edges_among(name, x) if edges is None else edges[name]
         training = network.training
         network.eval()
-        z = network.embed(x, found)
+        z = network.embed(x, found, sequences=sequences)
         probabilities = network.classifier(z).softmax(dim=1)
         network.train(training)
         return probabilities, z
@@ -222,14 +241,22 @@ class Bank:
         """Width of the states of the widest network."""
         return max(cast(int, network.classifier[0].in_features) for network in self.model.routes().values())
 
-    @cached_property
-    def known(self) -> tuple[Tensor, Tensor]:
-        """Logits ``[N, classes]`` and states ``[N, dims]`` of the known utterances, in their own graph."""
+    def known(self, sequences: Mapping[str, Sequences] | None = None) -> tuple[Tensor, Tensor]:
+        """Logits ``[N, classes]`` and states ``[N, dims]`` of the known utterances, in their own graph.
+
+        Args:
+            sequences: Their token vectors by modality.
+        """
         name, network = next(iter(self.model.routes().items()))
         training = network.training
         with torch.no_grad():
             network.eval()
-            z = network.embed(self.x, self.among_known(name))
+            z = network.embed(self.x, self.among_known(name), sequences=sequences)
             logits = network.classifier(z)
             network.train(training)
         return logits, z
+
+
+def taken(sequences: Mapping[str, Sequences] | None, rows: Tensor) -> dict[str, Sequences] | None:
+    """Token vectors of some utterances."""
+    return None if sequences is None else {name: part.take(rows) for name, part in sequences.items()}

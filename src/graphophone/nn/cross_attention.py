@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ class SequenceError(GraphophoneError):
 
 class Sequences:
     """Vectors of the tokens (or frames) of N utterances, held without padding.
+
+    Values may be of half precision, which halves their memory; what is computed with is single.
 
     Args:
         values: Token vectors, padded ``[N, longest, dims]``, or one utterance after the other
@@ -60,6 +63,20 @@ class Sequences:
         """N."""
         return len(self.lengths)
 
+    def take(self, rows: Tensor) -> Sequences:
+        """Some utterances, in the order of their numbers ``[n]``."""
+        rows = rows.to(self.lengths.device)
+        lengths = self.lengths[rows]
+        ends = lengths.cumsum(0)
+        inside = torch.arange(int(lengths.sum()), device=lengths.device) - (ends - lengths).repeat_interleave(lengths)
+        return Sequences(self.values[self.starts[rows].repeat_interleave(lengths) + inside], lengths)
+
+    def to(self, device: torch.device | str, **options: Any) -> Sequences:
+        """The same on a device."""
+        if self.values.device == torch.device(device):
+            return self
+        return Sequences(self.values.to(device), self.lengths.to(device))
+
     def padded(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Some utterances side by side.
 
@@ -74,7 +91,7 @@ class Sequences:
         place = torch.arange(int(lengths.max()), device=lengths.device)
         real = place < lengths[:, None]
         index = torch.where(real, self.starts[rows, None] + place, 0)
-        return self.values[index].masked_fill(~real[..., None], 0.0), real
+        return self.values[index].float().masked_fill(~real[..., None], 0.0), real
 
 
 class CrossAttention(nn.Module):

@@ -225,7 +225,7 @@ _SUPPLIED: Mapping[str, frozenset[str]] = {
     "corpus": frozenset({"name", "root"}),
     "features": frozenset({"name"}),
     "graph": frozenset({"name"}),
-    "model": frozenset({"name", "in_channels", "num_classes", "num_mel_bins", "frames"}),
+    "model": frozenset({"name", "in_channels", "num_classes", "num_mel_bins", "frames", "sequence_channels"}),
     "task": frozenset({"name", "model", "num_classes", "class_weights", "seed"}),
     "protocol": frozenset({"name"}),
 }

@@ -14,12 +14,13 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from graphophone.graphs.base import GraphBuilder
 from graphophone.models.subgraph_ssl import SubgraphSSL
+from graphophone.nn.cross_attention import Sequences
 from graphophone.tasks.base import SupervisedTask, unweighted_accuracy, weighted_accuracy
 from graphophone.tasks.optimization import Optimization
 
 Recordings = Mapping[str, Any]
 """Some recordings: features ``x`` ``[clips, dims]``, classes ``y`` ``[clips]`` (-1: none), their ``row`` ``[clips]``
-among all items, and ``ids``, names by what is in them ``[clips]``."""
+among all items, ``ids``, names by what is in them ``[clips]``, and, where there are token vectors, ``sequences``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +37,8 @@ class Nodes:
         ids: Names of the items ``[items]``.
         graph: Builder of the recipe, with the rules of the edges.
         edge_index: Edges that the corpus itself has ``[2, edges]``, or None.
+        sequences: Token vectors of all items by modality, for networks that attend over them; an item that lacks the
+            modality has one token of zeros. None: there are none.
     """
 
     x: Tensor
@@ -46,6 +49,7 @@ class Nodes:
     ids: Sequence[str]
     graph: GraphBuilder
     edge_index: Tensor | None = None
+    sequences: Mapping[str, Sequences] | None = None
 
 
 class NodeTask(SupervisedTask):

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from graphophone.graphs.modal import ModalKNN
-from graphophone.models.bank import Bank, edges_among, has
+from graphophone.models.bank import Bank, edges_among, has, taken
 from graphophone.models.hemogat import HemoGAT
+from graphophone.nn.cross_attention import Sequences
 from graphophone.tasks.base import weighted_f1
 from graphophone.tasks.nodes import Nodes, NodeTask, Recordings
 from graphophone.tasks.optimization import Optimization, TaskError
@@ -35,11 +36,13 @@ class _Graph:
         x: Standardised vectors ``[N, dims]``.
         y: Classes, -1 for those without label ``[N]``.
         plan: Edges as the network reads them.
+        sequences: Token vectors by modality, where there are any.
     """
 
     x: Tensor
     y: Tensor
     plan: Any
+    sequences: Mapping[str, Sequences] | None = None
 
 
 class UtteranceGraph(NodeTask):
@@ -155,8 +158,9 @@ class UtteranceGraph(NodeTask):
         self._rules: ModalKNN | None = None
         self._graphs: dict[str, _Graph] = {}
         self._bank: Bank | None = None
+        self._known: tuple[Tensor, Tensor] | None = None
         self._best: dict[str, tuple[float, dict[str, Tensor]]] = {}
-        self._held: list[tuple[Tensor, Tensor]] = []
+        self._held: list[tuple[Tensor, Tensor, Mapping[str, Sequences] | None]] = []
         self._edges: dict[tuple[str, bytes], Any] = {}
 
     # ------------------------------------------------------------------ the graph
@@ -183,7 +187,8 @@ class UtteranceGraph(NodeTask):
         self._x, self._y = nodes.x[pool], visible[pool]
         self._ids = [nodes.ids[row] for row in pool.tolist()]
         self._pool = pool
-        self._graphs, self._edges, self._bank = {}, {}, None
+        self._graphs, self._edges = {}, {}
+        self._bank = self._known = None
         for name, network in self.model.routes().items():
             rows = has(self._x, network)
             if not bool((self._y[rows] >= 0).any()):
@@ -193,7 +198,7 @@ class UtteranceGraph(NodeTask):
                 )
             x = self._x[rows]
             plan = network.plan(edges_among(network, rules, x), len(x))
-            self._graphs[name] = _Graph(x, self._y[rows], plan)
+            self._graphs[name] = _Graph(x, self._y[rows], plan, taken(nodes.sequences, pool[rows]))
 
     def train_dataloader(self) -> list[int]:
         """As many steps as an epoch has."""
@@ -201,16 +206,22 @@ class UtteranceGraph(NodeTask):
 
     def forward(self, batch: Any = None) -> Tensor:
         """Logits ``[N, classes]`` of the nodes of the training graph, whatever the batch."""
-        results = [network(*self._on_device(name)[:2]) for name, network in self.model.routes().items()]
+        graphs = {name: self._on_device(name) for name in self.model.routes()}
+        results = [
+            network(graphs[name].x, graphs[name].plan, sequences=graphs[name].sequences)
+            for name, network in self.model.routes().items()
+        ]
         return results[0]
 
-    def _on_device(self, name: str) -> tuple[Tensor, Any, Tensor]:
-        """Vectors, edges and classes of a route."""
+    def _on_device(self, name: str) -> _Graph:
+        """The training graph of a route."""
         graph = self._graphs[name]
         if graph.x.device != self.device:
-            graph = _Graph(graph.x.to(self.device), graph.y.to(self.device), _moved(graph.plan, self.device))
+            tokens = graph.sequences
+            moved = None if tokens is None else {key: part.to(self.device) for key, part in tokens.items()}
+            graph = _Graph(graph.x.to(self.device), graph.y.to(self.device), _moved(graph.plan, self.device), moved)
             self._graphs[name] = graph
-        return graph.x, graph.plan, graph.y
+        return graph
 
     # ------------------------------------------------------------------ learning
 
@@ -221,13 +232,13 @@ class UtteranceGraph(NodeTask):
     def training_step(self, batch: int, batch_idx: int) -> Tensor:  # noqa: D102
         losses = {}
         for name, network in self.model.routes().items():
-            x, plan, y = self._on_device(name)
-            known = y >= 0
-            logits = network(x, plan)
-            losses[f"loss_{name}"] = self.loss_of(logits[known], y[known])
+            graph = self._on_device(name)
+            known = graph.y >= 0
+            logits = network(graph.x, graph.plan, sequences=graph.sequences)
+            losses[f"loss_{name}"] = self.loss_of(logits[known], graph.y[known])
         total = torch.stack(list(losses.values())).sum()
         self.count_losses(total, losses)
-        self._bank = None
+        self._bank = self._known = None
         return total
 
     def loss_of(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -263,18 +274,22 @@ class UtteranceGraph(NodeTask):
         if self._rules is None:
             raise TaskError("the task has no items yet; call use first")
         if self._bank is None:
-            self._bank = Bank(self.model, self._rules, self._x.to(self.device))
+            plans = {name: self._on_device(name).plan for name in self.model.routes()}
+            self._bank = Bank(self.model, self._rules, self._x.to(self.device), plans=plans)
         return self._bank
 
     def _answer(self, batch: Recordings) -> tuple[Tensor, Tensor]:
         """Probabilities ``[clips, classes]`` and states ``[clips, dims]`` of the items of a batch."""
-        x = batch["x"].to(self.device)
+        x, tokens = batch["x"].to(self.device), batch.get("sequences")
         if self.eval_scope == "bank":
-            found = self.bank.answer(x, edges=self._known_edges(batch["row"], x))
+            found = self.bank.answer(x, edges=self._known_edges(batch["row"], x), sequences=tokens)
             return found.probabilities, found.states
         if self.eval_scope == "split":
-            return self.bank.answer_among(x, edges=self._known_edges(batch["row"], x))
-        logits, states = self.bank.known
+            return self.bank.answer_among(x, edges=self._known_edges(batch["row"], x), sequences=tokens)
+        if self._known is None:
+            name = next(iter(self.model.routes()))
+            self._known = self.bank.known(self._on_device(name).sequences)
+        logits, states = self._known
         row = batch["row"].to(self.device)
         return logits[row].softmax(dim=1), states[row]
 
@@ -291,15 +306,15 @@ class UtteranceGraph(NodeTask):
         return found
 
     def on_validation_epoch_start(self) -> None:  # noqa: D102
-        self._bank = None
+        self._bank = self._known = None
         self._held = []
 
     def on_predict_epoch_start(self) -> None:  # noqa: D102
-        self._bank = None
+        self._bank = self._known = None
 
     def validation_step(self, batch: Recordings, batch_idx: int) -> None:  # noqa: D102
         self.validate_on(self._answer(batch)[0], batch["y"])
-        self._held.append((batch["x"], batch["y"]))
+        self._held.append((batch["x"], batch["y"], batch.get("sequences")))
 
     def on_validation_epoch_end(self) -> None:
         """Log what chooses the epoch; keep each network of one modality where it is best."""
@@ -313,7 +328,8 @@ class UtteranceGraph(NodeTask):
         """Compare the networks of one modality with what they were at their best."""
         if not self.model.alone or not self._held:
             return
-        x, y = (torch.cat(parts).to(self.device) for parts in zip(*self._held, strict=True))
+        x, y = (torch.cat([held[place] for held in self._held]).to(self.device) for place in (0, 1))  # type: ignore[misc]
+        tokens = _joined([held[2] for held in self._held])
         for name, network in self.model.routes().items():
             rows = has(x, network)
             if name not in self.model.alone or not bool(rows.any()):
@@ -321,7 +337,8 @@ class UtteranceGraph(NodeTask):
             key = name, b"validation"
             if key not in self._edges:
                 self._edges[key] = self.bank.edges(name, x[rows])
-            probabilities = self.bank.answer_by(name, x[rows], self._edges[key])[0].softmax(dim=1)
+            asked = taken(tokens, rows.nonzero()[:, 0])
+            probabilities = self.bank.answer_by(name, x[rows], self._edges[key], asked)[0].softmax(dim=1)
             confusion = self.validation_confusion.__class__(self.num_classes).to(self.device)(probabilities, y[rows])
             score = float(weighted_f1(confusion))
             if name not in self._best or score > self._best[name][0]:
@@ -339,11 +356,11 @@ class UtteranceGraph(NodeTask):
         if best:
             for name, kept in last.get("alone", {}).items():
                 self.model.alone[name].load_state_dict(kept["weights"])
-        self._bank = None
+        self._bank = self._known = None
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Other weights show other states."""
-        self._bank = None
+        self._bank = self._known = None
         return super().load_state_dict(*args, **kwargs)
 
     def predict_step(self, batch: Recordings, batch_idx: int) -> dict[str, Tensor]:
@@ -365,3 +382,16 @@ def _moved(plan: Any, device: torch.device) -> Any:
     if isinstance(plan, Mapping):
         return {key: part.to(device) for key, part in plan.items()}
     return plan.to(device)
+
+
+def _joined(parts: Sequence[Mapping[str, Sequences] | None]) -> dict[str, Sequences] | None:
+    """Token vectors of several batches, one after the other."""
+    held = [part for part in parts if part is not None]
+    if not held:
+        return None
+    return {
+        name: Sequences(
+            torch.cat([part[name].values for part in held]), torch.cat([part[name].lengths for part in held])
+        )
+        for name in held[0]
+    }
