@@ -33,6 +33,7 @@ import graphophone
 from graphophone import corpora
 from graphophone.corpora.base import Corpus, Problem
 from graphophone.corpora.problems import problem_facts, read_problems, write_problems
+from graphophone.costs import run_cost
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.controls import pooled_controls
 from graphophone.evaluation.measures import Measure
@@ -43,7 +44,8 @@ from graphophone.evaluation.protocols import Split
 from graphophone.evaluation.report import write_report
 from graphophone.evaluation.results import measures_of_folder
 from graphophone.evaluation.statistics import interval
-from graphophone.features import FeatureCache, FeaturePipeline, create_extractor
+from graphophone.features import FeatureCache, FeaturePipeline, FeatureSet, create_extractor
+from graphophone.features.modalities import Modalities
 from graphophone.features.speed import SpeedPerturbed
 from graphophone.files import write_csv, write_json, write_text
 from graphophone.inference.bundle import replace_folder, update_bundle
@@ -153,7 +155,21 @@ def prepare(recipe: Recipe, *, workers: int | None = None, progress: bool = True
         raise RunError(f"corpus {corpus.name!r} has no usable item{detail}")
     corpus = corpus.without([], versions[0].notes)
     _check_classes(corpus)  # some items may have been left out
-    return Prepared(corpus, pipeline, tuple(versions), speed or 0.0)
+    return Prepared(corpus, pipeline, tuple(versions), speed or 0.0, _sequences(recipe, corpus, pipeline, workers))
+
+
+def _sequences(recipe: Recipe, corpus: Corpus, pipeline: FeaturePipeline, workers: int | None) -> dict[str, FeatureSet]:
+    """Tokens and frames by modality, where the features give them; they are in the cache already."""
+    extractor = pipeline.extractor
+    if not (isinstance(extractor, Modalities) and extractor.sequences):
+        return {}
+    limit = recipe.training.max_duration or None
+    return {
+        name: FeaturePipeline(part).extract(
+            corpus, cache=FeatureCache(), workers=workers, progress=False, max_duration=limit
+        )
+        for name, part in extractor.parts.items()
+    }
 
 
 def _check_classes(corpus: Corpus) -> None:
@@ -374,6 +390,7 @@ def _describe(recipe: Recipe, prepared: Prepared, splits: Mapping[int, Sequence[
             "parameters": model.num_parameters(),
             "pretrained": pretrained,
         },
+        "cost": run_cost(recipe, prepared, model, splits[recipe.seeds[0]][0]),
         "graph": dict(recipe.graph),
         "features": {
             **recipe.features,
