@@ -43,12 +43,15 @@ def test_labels_of_a_sweep_keep_their_settings_whole(
     assert short_names(["a-one", "a-two"]) == ["one", "two"]
     assert short_names(["one", "other"], ["model.K"]) == ["one", "other"]
     assert short_names(["K-1-P-1", "K-1-P-2"], keys) == ["K-1-P-1", "K-1-P-2"]
+    assert short_names(["a-K-10-P-25", "a-K-10-P-50"], ["model.P"]) == ["25", "50"]  # of one the value is enough
     runs = [
-        make_sound_run(f"lhgnn-K-10-P-{p}", classes=3, items=30, seeds=(0,), recipe={"model.K": 10, "model.P": p})
-        for p in (25, 50)
+        make_sound_run(f"lhgnn-K-10-P-{p}-k-{k}", classes=3, items=30, seeds=(0,), recipe={"model.P": p, "model.k": k})
+        for p, k in ((25, 5), (25, 9), (50, 9))
     ]
     assert cli.main(["compare", *map(str, runs)]) == cli.OK
-    assert "P-25 " in printed(capsys)
+    text = printed(capsys)
+    assert " P-25-k-5 " in text
+    assert " P-50-k-9 " in text
 
 
 def test_commands_name_every_extractor(capsys: pytest.CaptureFixture[str]) -> None:

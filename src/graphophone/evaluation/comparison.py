@@ -295,14 +295,14 @@ def _comparison_context(
 
 
 def short_names(names: Sequence[str], keys: Sequence[str] = ()) -> list[str]:
-    """Names without what all of them begin with, up to a hyphen; settings of a sweep stay whole: ``K-10-P-25``.
+    """Names without what all of them begin with, up to a hyphen; several settings stay whole: ``K-10-P-25``.
 
     Args:
         names: Names of runs.
         keys: Dotted keys of the settings in which they differ.
     """
     prefix = os.path.commonprefix(list(names)).rpartition("-")[0] if len(names) > 1 else ""  # noqa: RUF071 - by letters
-    for key in keys:
+    for key in keys if len(keys) > 1 else ():  # of a single one the value is enough
         place = f"-{prefix}-".find(f"-{key.rpartition('.')[2]}-")
         if place >= 0:
             prefix = prefix[: max(place - 1, 0)]
