@@ -76,7 +76,7 @@ def test_sums() -> None:
     cost = Cost({"a": 5, "b": 6}, {"graph": 100, "classifier": 10}, per_node=3, per_edge=2, per_pair=1)
     assert cost.total_parameters == 11
     assert cost.graph(4, 9) == 4 * 113 + 9 * 2 + 16
-    assert cost.utterance(2) == 110 + 2 * 100 + 3 * 3 + 3 * 2
+    assert cost.utterance(2) == 110 + 3 * 3 + 3 * 2
     assert cost.as_published(1000, 4) == 1440
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from graphophone.evaluation import figures as draw
+from graphophone.evaluation.cost_words import cost_facts
 from graphophone.evaluation.measures import DASH, MAP, SOUNDS, Measure
 from graphophone.evaluation.noise_section import noise_section
 from graphophone.evaluation.overlap_section import baseline_rows, overlap_section, words_tell_nothing
@@ -360,6 +361,7 @@ def _facts(results: RunResults) -> list[tuple[str, str]]:
     if results.nodes:
         facts += node_facts(results)
     facts.append(("Parameters", f"{int(model['parameters']):,}" if model.get("parameters") else None))
+    facts += cost_facts(info.get("cost"))
     start = (results.recipe.get("training") or {}).get("pretrained")
     facts.append(("First weights", f"read from {start}" if start else None))
     facts.append(("Training speed", _speed(results)))

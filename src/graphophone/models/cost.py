@@ -41,14 +41,12 @@ class Cost:
         object.__setattr__(self, "total_parameters", sum(self.parameters.values()))
 
     def utterance(self, neighbours: int) -> int:
-        """MACs for one new utterance among known ones, at most.
+        """MACs for one new utterance among known ones, at most, without the search for its neighbours.
 
         Args:
-            neighbours: How many of them it has an edge from. Their states are transformed, too.
+            neighbours: How many of them it has an edge from. What their states send is ready.
         """
-        return sum(self.dense.values()) + neighbours * self.dense.get("graph", 0) + self.per_node * (
-            1 + neighbours
-        ) + self.per_edge * (1 + neighbours)  # fmt: skip
+        return sum(self.dense.values()) + (1 + neighbours) * (self.per_node + self.per_edge)
 
     def graph(self, nodes: int, edges: int) -> int:
         """MACs for all utterances of a graph, at once.
