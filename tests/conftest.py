@@ -1,9 +1,10 @@
 """What every test shares: one thread, and the folder of real corpora where there is one."""
 
+import contextlib
 import os
 import pickle
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -12,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import soundfile
 import torch
 from hypothesis import HealthCheck, settings
+
+from graphophone.features.base import EXTRACTORS, Level
+from graphophone.features.text import Encoded, TextExtractor
 
 torch.set_num_threads(1)
 settings.register_profile("graphophone", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -197,3 +202,97 @@ def make_speech_encoder(tmp_path: Path) -> Callable[..., Path]:
     return lambda *words, **options: write_speech_encoder(
         tmp_path / f"encoder{len(list(tmp_path.iterdir()))}", *words, **options
     )
+
+
+class Vowels(TextExtractor):
+    """Shares of a, e and i among the letters of a text: a text encoder without a network."""
+
+    name = "vowels"
+
+    @property
+    def level(self) -> Level:
+        return "utterance"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("a", "e", "i")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {}
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[Encoded]:
+        for number, text in enumerate(texts):
+            shares = [text.count(letter) / len(text) for letter in self.columns]
+            yield number, np.array(shares, dtype=np.float32), ()
+
+
+@contextlib.contextmanager
+def vowels_registered() -> Iterator[None]:
+    """`Vowels` among the extractors, in the block under it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(EXTRACTORS._entries, "vowels", Vowels)
+        yield
+
+
+@pytest.fixture
+def vowels() -> Iterator[None]:
+    """`Vowels` among the extractors, for one test."""
+    with vowels_registered():
+        yield
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 120 utterances, low, middle and high tones with many a, e and i in their texts.
+
+    Every tenth has no recording, every tenth no text; neither is sure to tell the class. One recording is damaged.
+    """
+    root = tmp_path_factory.mktemp("spoken")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(120):
+        label = number % 3
+        write_tone(root / f"{number}.wav", (300, 1000, 3000)[label] * rng.uniform(0.7, 1.4), 0.2, rng)
+        letters = rng.choice(list("aei"), p=np.where(np.arange(3) == label, 0.6, 0.2), size=12)
+        rows.append(
+            {
+                "id": f"u{number}",
+                "audio": "" if number % 10 == 3 else f"{number}.wav",
+                "text": "" if number % 10 == 6 else "".join(letters),
+                "label": ("low", "middle", "high")[label],
+                "speaker": f"s{number // 12}",
+            }
+        )
+    (root / "10.wav").write_bytes(b"RIFF nothing")
+    pd.DataFrame(rows).to_csv(root / "table.csv", index=False)
+    return root / "table.csv"
+
+
+@pytest.fixture(scope="session")
+def make_spoken_recipe(spoken: Path) -> Callable[..., dict[str, Any]]:
+    """Makes recipes that learn the utterances of `spoken` in a few seconds; options go to the model."""
+    return lambda **model: {
+        "name": "spoken",
+        "corpus": {"name": "table", "root": str(spoken)},
+        "features": {"name": "modalities", "text": "vowels", "audio": "logmel128"},
+        "graph": {"name": "modal_knn", "k_text": 2, "k_audio": 3},
+        "model": {
+            "name": "hemogat", "hidden_channels": 16, "heads": 2, "alone": True, "cmt_axis": "pooled", **model,
+        },
+        "task": {"name": "utterance_graph", "learning_rate": 0.01},
+        "training": {"epochs": 15, "patience": 0, "threads": 1, "device": "cpu"},
+        "protocol": {"name": "speaker-independent", "groups": 3},
+        "seeds": [0],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def spoken_run(make_spoken_recipe: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One training on `spoken`, with its report."""
+    from graphophone import runs
+
+    folder = tmp_path_factory.mktemp("spoken-runs")
+    with vowels_registered(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRAPHOPHONE_CACHE", str(folder / "cache"))
+        return runs.train(make_spoken_recipe(), output=folder / "runs", folds=[0], progress=False)

@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -591,12 +592,16 @@ def _answers(recognizer: Recognizer, options: argparse.Namespace) -> pd.DataFram
             raise GraphophoneError("--table names all that is asked for; leave out the files and --text")
         from graphophone.corpora.table import read_table
 
-        table, _, problems = read_table(options.table)
+        table, lines, problems = read_table(options.table)
         for column in ("file", "audio"):
             if column in table:
                 table[column] = [_beside(options.table, name) for name in table[column]]
         answers = recognizer.process_table(table)
+        for kind in ("failures", "warnings"):  # by the lines of the file
+            answers.attrs[kind] = [replace(problem, row=lines[problem.row]) for problem in answers.attrs[kind]]
         answers.attrs["failures"] = [*problems, *answers.attrs["failures"]]
+        if "id" in table:
+            answers.insert(0, "id", table["id"])
         return answers
     if options.text is None:
         if not options.paths:
@@ -604,10 +609,9 @@ def _answers(recognizer: Recognizer, options: argparse.Namespace) -> pd.DataFram
         return recognizer.process_files(options.paths)
     if len(options.paths) > 1 or any(Path(path).is_dir() for path in options.paths):
         raise GraphophoneError("--text is what is said in one file; for several give --table with a column text")
-    import pandas as pd
-
-    row = {"text": options.text, **({"file": str(options.paths[0])} if options.paths else {})}
-    return recognizer.process_table(pd.DataFrame([row]))
+    if options.paths:
+        return recognizer.process_file(options.paths[0], text=options.text)
+    return recognizer.process_text(options.text)
 
 
 def _beside(table: Path, name: Any) -> Any:

@@ -24,8 +24,10 @@ from graphophone.evaluation.noise_section import csv_rows
 from graphophone.evaluation.report import write_report
 from graphophone.evaluation.results import JobResult, RunResults, read_predictions
 from graphophone.features import FeatureCache, FeaturePipeline, FeatureSet
-from graphophone.features.base import stable_hash
+from graphophone.features.base import Extractor, stable_hash
 from graphophone.features.cache import content_hash, file_stamp
+from graphophone.features.modalities import Modalities
+from graphophone.features.noises import Noise
 from graphophone.features.noisy import Noisy
 from graphophone.features.pipeline import audio_items
 from graphophone.files import write_csv, write_json
@@ -169,7 +171,7 @@ def robustness(
                     (
                         rows,
                         FeaturePipeline(
-                            Noisy(tested.pipeline.extractor, source, snr, seed=seed), **tested.pipeline.options
+                            _noisy(tested.pipeline.extractor, source, snr, seed), **tested.pipeline.options
                         ),
                     )
                     for rows, source in noise.parts
@@ -242,9 +244,23 @@ def _tested(results: RunResults, jobs: Sequence[JobResult], root: str | Path | N
         raise RobustnessError(f"corpus {corpus.name!r} has no recordings, so there is nothing to add noise to")
     longest = float((results.recipe.get("training") or {}).get("max_duration") or 0.0)
     pipeline = load_bundle(jobs[0].folder / "model").pipeline
+    extractor = pipeline.extractor
+    heard = extractor.parts.get("audio") if isinstance(extractor, Modalities) else extractor
+    if heard is None or heard.reads != "signal":
+        raise RobustnessError(
+            f"{results.folder}: its model hears no recordings, so there is nothing to add noise to; train one on "
+            "features of sound"
+        )
     why = {problem.item: problem.reason for problem in corpus.problems if problem.severity == "error"}
     gone = tuple(Problem(name, None, why.get(name, "the corpus has no such item any more")) for name in missing)
     return _Tested(chosen, corpus, pipeline, longest or None, gone)
+
+
+def _noisy(extractor: Extractor, source: Noise, snr: float, seed: int) -> Extractor:
+    """Features of noisy recordings; what was said stays as it is."""
+    if isinstance(extractor, Modalities):
+        return extractor.over_audio(lambda audio: Noisy(audio, source, snr, seed=seed))
+    return Noisy(extractor, source, snr, seed=seed)
 
 
 def _predictions(job: JobResult) -> pd.DataFrame:

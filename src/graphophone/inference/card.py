@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from graphophone.features.modalities import Modalities
 from graphophone.graphs.attachment import chance_of_true_label
 from graphophone.inference.references import distinct
 
@@ -33,6 +34,9 @@ _PLAIN = frozenset({"map", "mauc", "dprime", "lwlrap", "ece"})
 _MOST_NAMED = 20
 _VOICE = frozenset({"functionals165", "egemaps", "is10"})
 """Features of voices; others are of any sound."""
+
+_EXTRAS = {"minilm": "minilm", "text_encoder": "transformers", "speech_encoder": "transformers"}
+"""What must be installed beside the package for an extractor."""
 
 _TAGS = ("audio-classification", "graph-neural-network", "graphophone")
 
@@ -138,10 +142,8 @@ def model_card(
         f"# {title}",
         _what(bundle, parameters),
         "## How to use",
-        "```python\nimport graphophone as gp\n\n"
-        'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
-        'print(recognizer.process_file("one.wav"))\n```',
-        "or on the command line: `graphophone predict path/to/this/folder one.wav`.",
+        _use(bundle),
+        _gaps(bundle),
         _metadata(bundle.pipeline.metadata),
         _needs(bundle),
         "## Intended use",
@@ -172,6 +174,8 @@ def _is_speech(bundle: Bundle) -> bool:
     """Whether it was made for speech: a model of frames, or one of recordings that are described as voices are."""
     if not bundle.reads_nodes:
         return not bundle.reads_spectrogram
+    if bundle.pipeline.extractor.reads in ("text", "modalities"):
+        return True
     return bool(bundle.corpus.get("languages")) or bundle.pipeline.extractor.name in _VOICE
 
 
@@ -191,7 +195,7 @@ def _limits(bundle: Bundle) -> tuple[str, ...]:
 
 def _what(bundle: Bundle, parameters: int) -> str:
     """What the model hears, and with what."""
-    front = f"`{bundle.pipeline.to_dict()['extractor']['name']}` features ({bundle.pipeline.dims} columns)"
+    front = _front(bundle)
     network = f"(`{bundle.model_name}`, {parameters:,} parameters)"
     if bundle.kind == "tagging":
         labels = bundle.labels
@@ -213,6 +217,50 @@ def _what(bundle: Bundle, parameters: int) -> str:
         f"{begin}: a graph neural network {network} over a graph of `{bundle.graph.config['name']}` edges between "
         f"frames of {front}."
     )
+
+
+def _front(bundle: Bundle) -> str:
+    """The features in words."""
+    extractor = bundle.pipeline.extractor
+    if isinstance(extractor, Modalities):
+        parts = [f"{name} (`{part.name}`, {part.dims} columns)" for name, part in extractor.parts.items()]
+        return f"features of {_series(parts)}"
+    return f"`{extractor.name}` features ({bundle.pipeline.dims} columns)"
+
+
+def _use(bundle: Bundle) -> str:
+    """How to ask the model, in code and on the command line."""
+    extractor = bundle.pipeline.extractor
+    parts = list(extractor.parts.values()) if isinstance(extractor, Modalities) else [extractor]
+    if all(part.reads == "corpus" for part in parts):
+        return (
+            "Its vectors came with the corpus: no recording or text can be turned into such. "
+            f"`recognizer.probabilities(rows)` answers for rows `[1, {extractor.dims}]` of them."
+        )
+    said = ', text="Where have you been?"' if extractor.reads == "modalities" else ""
+    words = ' --text "Where have you been?"' if said else ""
+    call, words = f'process_file("one.wav"{said})', f"one.wav{words}"
+    if extractor.reads == "text":
+        call, words = 'process_text("Where have you been?")', '--text "Where have you been?"'
+    return (
+        "```python\nimport graphophone as gp\n\n"
+        'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
+        f"print(recognizer.{call})\n```\n\n"
+        f"or on the command line: `graphophone predict path/to/this/folder {words}`."
+    )
+
+
+def _gaps(bundle: Bundle) -> str:
+    """What becomes of utterances that lack text or sound, for a model of both."""
+    model: Any = bundle.model
+    if not bundle.has_bank or len(model.needs) < 2:
+        return ""
+    if len(model.routes()) > 1:
+        return (
+            "An utterance that lacks its text or its recording is answered for by a network of the other alone, which "
+            "the folder holds too; the column `used` of the answers says so."
+        )
+    return "It needs both: an utterance that lacks its text or its recording has no answer."
 
 
 def _attached(bundle: Bundle) -> str:
@@ -303,12 +351,16 @@ def _weights(sentence: str | None, scores: bool) -> str:
 
 def _needs(bundle: Bundle) -> str:
     """What must be installed, and under which terms."""
-    if "opensmile" not in bundle.pipeline.extractor.backend():
-        return "It needs `pip install graphophone`."
-    return (
-        "It needs `pip install 'graphophone[opensmile]'`: the features are computed by openSMILE, which is under a "
-        "research, non-commercial licence."
-    )
+    extractor = bundle.pipeline.extractor
+    parts = list(extractor.parts.values()) if isinstance(extractor, Modalities) else [extractor]
+    extras = [_EXTRAS[part.name] for part in parts if part.name in _EXTRAS]
+    smile = any("opensmile" in part.backend() for part in parts)
+    names = ",".join(dict.fromkeys([*(["opensmile"] if smile else []), *extras]))
+    text = f"It needs `pip install 'graphophone[{names}]'`" if names else "It needs `pip install graphophone`"
+    if not smile:
+        return f"{text}."
+    which = "the features" if len(parts) == 1 else "features"
+    return f"{text}: {which} are computed by openSMILE, which is under a research, non-commercial licence."
 
 
 def _series(words: Sequence[str]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -13,6 +14,7 @@ import numpy as np
 
 from graphophone import audio
 from graphophone.errors import GraphophoneError, MissingDependencyError
+from graphophone.features.modalities import Modalities
 from graphophone.features.pipeline import FeaturePipeline
 
 _PARALLEL_FROM = 48
@@ -40,6 +42,7 @@ class Clip:
         offset: Second of the recording at which `signal` begins.
         metadata: Values of the metadata columns of the features.
         text: What is said, for features that read it; without file and signal it is all that there is.
+        either: Whether the text is enough where the recording cannot be used.
         silent: Known to hold nothing: no features are computed.
     """
 
@@ -52,6 +55,7 @@ class Clip:
     offset: float = 0.0
     metadata: dict[str, float] = field(default_factory=dict)
     text: str | None = None
+    either: bool = False
     silent: bool = False
 
     @property
@@ -59,7 +63,9 @@ class Clip:
         """What messages call it."""
         if self.path is not None:
             return self.path
-        return "signal" if self.signal is not None or self.text is None else f"text {self.text[:40]!r}"
+        if self.signal is not None or self.text is None:
+            return "signal"
+        return f"text {self.text[:40]!r}" if self.text.strip() else "nothing"
 
     @property
     def soundless(self) -> bool:
@@ -74,10 +80,12 @@ class Heard:
     Args:
         clip: The clip, without its samples.
         frames: Features before standardisation.
-        start: First second.
-        end: Last second.
-        notes: What casts doubt on the answer: `"silent"`, `"clipped"`, or that the clip was not heard to its end.
+        start: First second; NaN where there is no sound.
+        end: Last second, likewise.
+        notes: What casts doubt on the answer: `"silent"`, `"clipped"`, that the clip was not heard to its end, or that
+            its recording could not be used.
         error: Why there are no frames.
+        sequences: Tokens and frames by modality, for a network that attends over them.
     """
 
     clip: Clip
@@ -86,6 +94,7 @@ class Heard:
     end: float
     notes: tuple[str, ...] = ()
     error: GraphophoneError | None = None
+    sequences: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
@@ -108,23 +117,50 @@ def hear(clip: Clip, pipeline: FeaturePipeline, max_duration: float | None) -> H
         return Heard(bare, None, begin, begin if clip.end is None else clip.end)
     try:
         if clip.soundless:
-            return Heard(bare, pipeline(None, pipeline.rate, clip.metadata, clip.text), begin, begin)
+            return _read_only(bare, pipeline)
         with warnings.catch_warnings():
             # Silence and clipping come back as notes of the waveform, with the name of the clip.
             warnings.simplefilter("ignore", audio.AudioWarning)
             waveform = _read(clip, pipeline.rate, max_duration)
-        frames = pipeline(waveform.signal, waveform.rate, clip.metadata, clip.text)
+        frames, sequences = _features(waveform.signal, waveform.rate, clip, pipeline)
     except MissingDependencyError:
         raise
     except GraphophoneError as error:
-        return Heard(bare, None, begin, begin, error=error)
+        failed = Heard(bare, None, begin, begin, error=error)
+        if not (clip.either and clip.text and clip.text.strip()) or clip.soundless:
+            return failed
+        try:
+            return _read_only(bare, pipeline, f"audio is left out: {failed.reason}")  # as in training
+        except GraphophoneError:
+            return failed
     except Exception as cause:  # one recording's failure, of whatever kind, must not end the others'
         text = " ".join(f"{type(cause).__name__}: {cause}".split())
         failure = ClipError(f"{clip.name}: {text}; leave it out, or convert it to 16-bit WAV")
         failure.__cause__ = cause
         return Heard(bare, None, begin, begin, error=failure)
     notes = (*waveform.notes, *_unheard(waveform.duration, pipeline))
-    return Heard(bare, frames, begin, begin + waveform.duration, notes)
+    return Heard(bare, frames, begin, begin + waveform.duration, notes, sequences=sequences)
+
+
+def _features(
+    signal: np.ndarray | None, rate: int, clip: Clip, pipeline: FeaturePipeline
+) -> tuple[np.ndarray, Mapping[str, np.ndarray]]:
+    """Features of a clip, and its sequences where the network attends over them."""
+    extractor = pipeline.extractor
+    if isinstance(extractor, Modalities) and extractor.sequences:
+        vector, sequences = extractor.whole(signal, rate, clip.text)
+        return vector[None], sequences
+    return pipeline(signal, rate, clip.metadata, clip.text), {}
+
+
+def _read_only(clip: Clip, pipeline: FeaturePipeline, *notes: str) -> Heard:
+    """What a text alone gives.
+
+    Raises:
+        GraphophoneError: If the features need more, or there is no text.
+    """
+    frames, sequences = _features(None, pipeline.rate, clip, pipeline)
+    return Heard(clip, frames, math.nan, math.nan, notes, sequences=sequences)
 
 
 def _unheard(duration: float, pipeline: FeaturePipeline) -> tuple[str, ...]:

@@ -28,6 +28,11 @@ BACKBONES = ("gcn", "graphmix", "mlp")
 def obstacle(bundle: Bundle) -> str | None:
     """Why a model of recordings cannot be exported, and what can; None if it can."""
     model = bundle.model
+    if bundle.has_bank:
+        return (
+            f"it searches {len(bundle.references[0].x)} known utterances for those nearest to a new one, and settles "
+            "ties as no operator of ONNX does; use the model folder"
+        )
     if not isinstance(model, SubgraphSSL) or model.backbone not in BACKBONES:
         backbone = getattr(model, "backbone", "?")
         return f"its layers ({backbone!r}) have no dense form; those of {', '.join(BACKBONES)} do"

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from graphophone.errors import GraphophoneError
@@ -83,15 +84,20 @@ def to_audacity(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
 
 
 def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
-    """A table for the terminal: clip, label, confidence, spread, and the tags, or else the class that came second."""
+    """A table for the terminal: clip, text, label, confidence, spread, and the tags or the class that came second."""
     tags, spread = "tags" in frame.columns, "spread" in frame.columns
     classes = class_columns(frame)
     table = Table(title=title)
-    with_file = "file" in frame.columns
+    with_file, with_id = "file" in frame.columns, "id" in frame.columns
+    if with_id:
+        table.add_column("id", overflow="fold")
     if with_file:
         table.add_column("file", overflow="fold")
     for name in ("start", "end"):
         table.add_column(f"{name} (s)", justify="right")
+    reads = [name for name in ("text", "used") if name in frame.columns]
+    for name in reads:
+        table.add_column(name, overflow="fold")
     table.add_column("label", style="bold")
     table.add_column("confidence", justify="right")
     if spread:
@@ -101,8 +107,12 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
     elif len(classes) > 1:
         table.add_column("next")
     for row in frame.to_dict(orient="records"):
-        cells = ["signal" if pd.isna(row["file"]) else str(row["file"])] if with_file else []
-        cells += [f"{row['start']:.2f}", f"{row['end']:.2f}", str(row["label"])]
+        heard = not pd.isna(row["start"])
+        cells = [escape(str(row["id"]))] if with_id else []
+        cells += [str(row["file"]) if not pd.isna(row["file"]) else "signal" if heard else ""] if with_file else []
+        cells += [f"{row[name]:.2f}" if heard else "" for name in ("start", "end")]
+        cells += ["" if pd.isna(row[name]) else escape(str(row[name])) for name in reads]
+        cells.append(str(row["label"]))
         known = not pd.isna(row["confidence"])
         cells.append(f"{row['confidence']:.2f}" if known else "")
         if spread:

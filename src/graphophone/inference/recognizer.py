@@ -17,14 +17,16 @@ from torch_geometric.data import Batch, Data
 from graphophone import audio
 from graphophone.corpora.base import Problem
 from graphophone.errors import GraphophoneError
+from graphophone.features.modalities import Modalities
 from graphophone.graphs.modal import split_modalities
 from graphophone.inference.bundle import Bundle, load_bundle
 from graphophone.inference.clips import Clip, Heard, hear, hear_many
 from graphophone.inference.progress import track
 from graphophone.inference.references import on_device
 from graphophone.models.attached import content_ids, predict_attached
-from graphophone.models.bank import Bank
+from graphophone.models.bank import Bank, best_route
 from graphophone.models.base import usable_device
+from graphophone.nn.cross_attention import Sequences
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +45,12 @@ class Answer:
         probabilities: `[classes]`.
         spread: Standard deviation of each over the reference graphs that the clip was attached to `[classes]`; None
             for a model that has none, or only one.
+        used: Which of text and audio the network read that answered; empty for a model that reads sound alone.
     """
 
     probabilities: np.ndarray
     spread: np.ndarray | None = None
+    used: str = ""
 
 
 class Recognizer:
@@ -59,7 +63,8 @@ class Recognizer:
     `"dog 0.93; bark 0.81"`; other models' tables have it where `top` or `tag_threshold` is given. A model whose
     nodes are recordings answers for a clip beside several graphs of known recordings; `confidence` and `p_<class>` are
     means over these, and the column `spread` is the standard deviation of the confidence over them: how much it hangs
-    on which known recordings the clip is compared with.
+    on which known recordings the clip is compared with. A model that reads text has the columns `text`, what was said,
+    and `used`, which of text and audio the answer comes from.
     The row index is the position of the clip in what was given (for a table: the table's own index), so that
     answers can be joined to it even where clips were left out. `frame.attrs["failures"]` lists the clips
     without an answer and why, `frame.attrs["warnings"]` those whose answer deserves doubt (silent, clipped).
@@ -117,6 +122,7 @@ class Recognizer:
         self.model = bundle.model.to(self.device).eval()
         self.references = on_device(bundle.references, self.device)
         self._bank = Bank(cast(Any, self.model), bundle.graph, self.references[0].x) if bundle.has_bank else None
+        self.reads_text = bundle.pipeline.extractor.reads in ("text", "modalities")
         self.gives_spread = len(self.references) > 1 and bundle.attachment["how"] != "none"  # old folders have some
         self.threshold = threshold
         self.gives_tags = bundle.kind == "tagging" or top is not None or tag_threshold is not None
@@ -245,7 +251,8 @@ class Recognizer:
         Args:
             table: Columns `audio` (or `file`; a path) and, where a row is a part of a file, `start` and `end`
                 in seconds. Columns that the features take as metadata, such as `spontaneous`, are used if
-                present, and `text`, what is said, by a model that reads it; such a table may lack recordings.
+                present, and `text`, what is said, by a model that reads it; rows of such a table may lack either. Where
+                a recording cannot be used, the text is answered for, with a warning.
 
         Returns:
             Answers under the table's own index; rows that failed are absent and named in `attrs["failures"]`.
@@ -254,8 +261,7 @@ class Recognizer:
             GraphophoneError: If there is no column of paths.
         """
         column = next((name for name in ("audio", "file") if name in table.columns), None)
-        reads_text = self.bundle.pipeline.extractor.reads in ("text", "modalities")
-        if column is None and not (reads_text and "text" in table.columns):
+        if column is None and not (self.reads_text and "text" in table.columns):
             raise GraphophoneError("the table has no column 'audio' (paths of the files); add it")
         wanted = [name for name in self.bundle.pipeline.metadata if name in table.columns]
         clips = []
@@ -263,11 +269,12 @@ class Recognizer:
             clips.append(
                 Clip(
                     position,
-                    path=_words(row.get(column)) if reads_text else str(row[column]),
+                    path=_words(row.get(column)) if self.reads_text else str(row[column]),
                     start=_seconds(row.get("start")),
                     end=_seconds(row.get("end")),
                     metadata={name: float(row[name]) for name in wanted if not pd.isna(row[name])},
-                    text=(_words(row.get("text")) or "") if reads_text else None,
+                    text=(_words(row.get("text")) or "") if self.reads_text else None,
+                    either=self.reads_text,
                 )
             )
         result = self._many(clips, rows=True)
@@ -287,10 +294,12 @@ class Recognizer:
         """
         return self._scores(frames)[0]
 
-    def _scores(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    def _scores(
+        self, frames: Sequence[np.ndarray], sequences: Sequence[Mapping[str, np.ndarray]] = ()
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Probabilities `[clips, classes]`, and their spread over the reference graphs, if there are several."""
         if self.bundle.reads_nodes:
-            return self._attach(frames)
+            return self._attach(frames, sequences)
         result = np.empty((len(frames), len(self.labels)), dtype=np.float32)
         # Clips of like length together: the batches are evenly filled, the order of the answers is restored.
         order = np.argsort([len(item) for item in frames], kind="stable")
@@ -407,18 +416,21 @@ class Recognizer:
                 continue
             warnings += [Problem(clip.name, row, note, severity="warning") for note in heard.notes]
             said = self.row(answer.probabilities, answer.spread)
-            rows.append({"file": clip.path, "start": heard.start, "end": heard.end, **said})
+            read = {"text": clip.text or None, "used": answer.used} if self.reads_text else {}
+            rows.append({"file": clip.path, "start": heard.start, "end": heard.end, **read, **said})
             index.append(clip.row)
         for problem in (*failures, *warnings):
             logger.warning("%s: %s", problem.item, problem.reason)
-        frame = self.table(rows, ("file", "start", "end"))
+        frame = self.table(rows, ("file", "start", "end", *(("text", "used") if self.reads_text else ())))
         frame.index = pd.Index(index, dtype="int64")
         frame.attrs = {"failures": failures, "warnings": warnings}
         return frame
 
     def _answer(self, items: Sequence[Heard]) -> Iterator[tuple[Heard, Answer | None]]:
         frames = [item.frames for item in items if item.frames is not None]
-        probabilities, spread = self._scores(frames) if frames else (np.zeros((0, 0)), None)
+        sequences = [item.sequences for item in items if item.frames is not None]
+        probabilities, spread = self._scores(frames, sequences) if frames else (np.zeros((0, 0)), None)
+        used = self._used(frames)
         numbers = iter(range(len(frames)))
         for item in items:
             if item.frames is None:
@@ -428,19 +440,52 @@ class Recognizer:
             if np.isnan(probabilities[i]).any():
                 yield replace(item, frames=None, error=self._unreadable(item)), None
             else:
-                yield item, Answer(probabilities[i], None if spread is None else spread[i])
+                yield item, Answer(probabilities[i], None if spread is None else spread[i], used[i])
+
+    def _used(self, frames: Sequence[np.ndarray]) -> list[str]:
+        """Which modalities the network reads that answers for each clip."""
+        if not self.reads_text or not frames:
+            return [""] * len(frames)
+        if self._bank is None:
+            return ["text"] * len(frames)
+        model: Any = self.model
+        networks = model.routes()
+        route = best_route(model, torch.from_numpy(np.concatenate([np.atleast_2d(item) for item in frames])))
+        return [" and ".join(networks[name].needs) if name else "" for name in route]
 
     def _unreadable(self, item: Heard) -> GraphophoneError:
         """Why a clip has no answer, though it has features: it lacks a modality, and no network does without."""
         model: Any = self.bundle.model
         parts = split_modalities(torch.from_numpy(np.atleast_2d(cast(Any, item.frames))), model.widths)
         lacks = " and ".join(name for name, part in parts.items() if bool(part.isnan().any()))
+        notes = "".join(f" ({note})" for note in item.notes if note.startswith("audio is left out"))
         return GraphophoneError(
-            f"{item.clip.name}: it has no {lacks}, and the model holds no network that does without; give it, or train "
-            "with model.alone true"
+            f"{item.clip.name}: it has no {lacks}{notes}, and the model holds no network that does without; give it, "
+            "or train with model.alone true"
         )
 
-    def _attach(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+    def require_sound_alone(self, what: str) -> None:
+        """Refuse what gives sound without words to a model that cannot do without these.
+
+        Args:
+            what: Gives it, for the message.
+
+        Raises:
+            GraphophoneError: If no network of the model reads sound alone.
+        """
+        model: Any = self.model
+        if not self.reads_text or (
+            self._bank is not None and any(n.needs == ("audio",) for n in model.routes().values())
+        ):
+            return
+        raise GraphophoneError(
+            f"{what}: {self.bundle.model_name} needs what is said, and holds no network that does without; train with "
+            "model.alone true, or answer for single utterances with their texts"
+        )
+
+    def _attach(
+        self, frames: Sequence[np.ndarray], sequences: Sequence[Mapping[str, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """As `_scores`, for a network whose nodes are recordings: every clip on copies of the references of its own."""
         if not frames:
             return np.zeros((0, len(self.labels)), dtype=np.float32), None
@@ -449,9 +494,32 @@ class Recognizer:
             raise GraphophoneError(f"{self.bundle.model_name} takes one vector per recording; give each as [1, dims]")
         x = self.standardized(np.concatenate(rows))
         if self._bank is not None:
-            return self._bank.answer(x.to(self.device)).probabilities.cpu().numpy(), None
+            tokens = self._tokens(sequences, len(x))
+            return self._bank.answer(x.to(self.device), sequences=tokens).probabilities.cpu().numpy(), None
         found = predict_attached(self.model, self.references, x, content_ids(x), **self.bundle.attachment)
         return found.probabilities.cpu().numpy(), found.spread.cpu().numpy() if self.gives_spread else None
+
+    def _tokens(self, sequences: Sequence[Mapping[str, np.ndarray]], clips: int) -> dict[str, Sequences] | None:
+        """Token vectors of clips by modality, in half precision as in training; what a clip lacks is one zero.
+
+        Raises:
+            GraphophoneError: If the network attends over tokens, and there are none.
+        """
+        extractor = self.bundle.pipeline.extractor
+        if not (isinstance(extractor, Modalities) and extractor.sequences):
+            return None
+        if len(sequences) != clips:
+            raise GraphophoneError(
+                f"{self.bundle.model_name} attends over tokens, and vectors alone do not tell them: give recordings "
+                "and texts"
+            )
+        found = {}
+        for name, width in extractor.widths.items():
+            lacking = np.zeros((1, width), dtype=np.float16)
+            arrays = [np.asarray(given.get(name, lacking), dtype=np.float16) for given in sequences]
+            lengths = torch.tensor([len(array) for array in arrays], device=self.device)
+            found[name] = Sequences(torch.from_numpy(np.concatenate(arrays)).to(self.device), lengths)
+        return found
 
     @torch.inference_mode()
     def _forward(self, frames: Sequence[np.ndarray]) -> np.ndarray:

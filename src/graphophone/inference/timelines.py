@@ -63,7 +63,7 @@ def timeline(
     Raises:
         AudioError: If the file cannot be used from its first window on. Damage and NaN samples farther on end
             the table and are named in `failures`.
-        GraphophoneError: If window or hop make no sense.
+        GraphophoneError: If window or hop make no sense, or the model needs what is said.
     """
     about = audio.info(path)
     window, hop = spans(recognizer, window, hop)
@@ -118,8 +118,9 @@ def iter_timeline(
     Raises:
         AudioError: If the file cannot be used from its first window on; also for damage farther on, after the
             windows before it, where `failures` is None.
-        GraphophoneError: If window or hop make no sense.
+        GraphophoneError: If window or hop make no sense, or the model needs what is said.
     """
+    recognizer.require_sound_alone("timeline")
     rate = recognizer.bundle.pipeline.rate
     window, hop = spans(recognizer, window, hop)
     if not audio.SHORTEST <= window < math.inf:
