@@ -102,7 +102,7 @@ def encoder_cost(extractor: Extractor, prepared: Prepared) -> dict[str, Any]:
     if not isinstance(extractor, Encoder):
         return found
     extractor.prepare()
-    network = pretrained.load_network(extractor.folder, pooler=extractor.options.get("pooling") == "pooler")
+    network = pretrained.load_network(extractor.folder, pooler=_pools(extractor))
     call: Callable[[], Any]
     if isinstance(extractor, TextEncoder):
         text = median_text(prepared.corpus)
@@ -114,6 +114,11 @@ def encoder_cost(extractor: Extractor, prepared: Prepared) -> dict[str, Any]:
         call, words = partial(extractor, signal, extractor.rate), f"{seconds:.1f} s (the mean recording)"
     parameters = sum(weights.numel() for weights in network.parameters())
     return {**found, "parameters": parameters, "macs": count_macs(call), "utterance": words}
+
+
+def _pools(extractor: Encoder) -> bool:
+    """Whether the network's own pooler is used."""
+    return extractor.options.get("pooling") == "pooler" and not extractor.options.get("sequence")
 
 
 def median_text(corpus: Corpus) -> str:

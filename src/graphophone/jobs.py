@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -481,6 +480,56 @@ def protocol_facts(recipe: Recipe, corpus: Corpus, splits: Sequence[Split]) -> d
     return facts
 
 
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a training has come to: a network with the weights that it chose.
+
+    Attributes:
+        source: How items reach the network.
+        standardizer: Learned from the items that training saw.
+        model: The network.
+        task: Its task.
+        epoch: The epoch that the weights are of, counted from 0.
+        seed: Of the training.
+        trainer: What predicts.
+    """
+
+    source: Input
+    standardizer: Standardizer
+    model: PretrainedModel
+    task: SupervisedTask
+    epoch: int
+    seed: int
+    trainer: Trainer
+
+    def answers(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Answers for the items ``rows``; see `predict`."""
+        loader = self.source.loader(rows, self.standardizer, seed=self.seed)
+        return predict(self.task, loader, rows, self.trainer)
+
+
+def learn(
+    job: Job, recipe: Recipe, source: Input, *, progress: bool = False, say: Callable[[str], None] | None = None
+) -> Trained:
+    """Train on one split with one seed, or go on with it; no test item is looked at.
+
+    Checkpoints and learning curves are kept in the folder of the job.
+    """
+    split, seed = job.split, job.seed
+    seed_everything(seed, verbose=False)
+    standardizer = source.standardizer(source.seen(split))
+    model, _ = make_model(recipe, source)
+    task = make_task(recipe, model, source.prepared.corpus, split.train, seed)
+    training = source.training(task, split, standardizer, seed=seed)
+    validation = source.loader(split.validation, standardizer, seed=seed) if len(split.validation) else None
+    fit(job, recipe, task, training, validation, progress=progress, say=say)
+    epoch = load_weights_of(job, recipe, task)
+    trainer = _trainer_of_one(recipe, progress)
+    if recipe.training.refresh_batch_norm:
+        refresh(recipe, task, training, trainer, seed)
+    return Trained(source, standardizer, model, task, epoch, seed, trainer)
+
+
 def train_job(
     job: Job,
     recipe: Recipe,
@@ -505,25 +554,15 @@ def train_job(
     job.folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     split, seed, corpus = job.split, job.seed, prepared.corpus
-    seed_everything(seed, verbose=False)
     with quiet_trainer(), cpu_threads(recipe.training.threads):
         source = make_input(recipe, prepared)
-        standardizer = source.standardizer(source.seen(split))
-        loader = partial(source.loader, standardizer=standardizer, seed=seed)
-        model, _ = make_model(recipe, source)
-        task = make_task(recipe, model, corpus, split.train, seed)
-        training = source.training(task, split, standardizer, seed=seed)
-        validation = loader(split.validation) if len(split.validation) else None
-        fit(job, recipe, task, training, validation, progress=progress, say=say)
-        epoch = load_weights_of(job, recipe, task)
-        trainer = _trainer_of_one(recipe, progress)
-        if recipe.training.refresh_batch_norm:
-            refresh(recipe, task, training, trainer, seed)
+        trained = learn(job, recipe, source, progress=progress, say=say)
+        model, task, standardizer, epoch = trained.model, trained.task, trained.standardizer, trained.epoch
         result: dict[str, Any] = {"validation": None}
         for part, rows in (("validation", split.validation), ("test", split.test)):
             if not len(rows):
                 continue
-            answers = predict(task, loader(rows), rows, trainer)
+            answers = trained.answers(rows)
             measured = measure(corpus, rows, answers["probabilities"])
             result |= measured if part == "test" else {"validation": measured}
             table = predictions_table(corpus, rows, answers, job)

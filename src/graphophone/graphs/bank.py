@@ -52,17 +52,34 @@ class ModalBank:
         Raises:
             GraphError: If a row is NaN in part, or infinite, or widths or numbers do not fit.
         """
+        return union_edges(*self.edges_by(queries), num_nodes=max(self.items, len(queries[0])))
+
+    def edges_by(self, queries: Sequence[Tensor]) -> list[Tensor]:
+        """As `edges`, those of each modality by themselves. Each [2, edges]."""
         known = len(self._searches)
         require(len(queries) == known, f"the bank has {known} modalities, the queries {len(queries)}; give the same")
-        found = [
-            search.edges(part.detach())
+        return [
+            torch.empty(2, 0, dtype=torch.int64, device=part.device) if search is None else search.edges(part.detach())
             for search, part in zip(self._searches, queries, strict=True)
-            if search is not None
         ]
-        nodes = max(self.items, len(queries[0]))
-        if not found:
-            return torch.empty(2, 0, dtype=torch.int64, device=queries[0].device)
-        return union_edges(*found, num_nodes=nodes)
+
+    def ranked(self, queries: Sequence[Tensor]) -> list[Tensor]:
+        """The nearest items of each query in each modality, best first, ties to the lower index.
+
+        The first columns are what a smaller ``k`` gives.
+
+        Args:
+            queries: As `edges`.
+
+        Returns:
+            For each modality ``[queries, k]``, ``k`` at most as many as have it; -1 for queries that lack it.
+        """
+        return [
+            torch.empty(len(part), 0, dtype=torch.int64, device=part.device)
+            if search is None
+            else search.ranked(part.detach())
+            for search, part in zip(self._searches, queries, strict=True)
+        ]
 
 
 class TypedBank:
@@ -84,12 +101,13 @@ class TypedBank:
 
     def edges(self, queries: Sequence[Tensor]) -> dict[tuple[str, str, str], Tensor]:
         """Edges to the nodes of new items from the nearest of the same modality, by relation; see `ModalBank.edges`."""
+        return {(name, "near", name): found for name, found in zip(self._banks, self.edges_by(queries), strict=True)}
+
+    def edges_by(self, queries: Sequence[Tensor]) -> list[Tensor]:
+        """As `ModalBank.edges_by`."""
         known = len(self._banks)
         require(len(queries) == known, f"the bank has {known} modalities, the queries {len(queries)}; give the same")
-        return {
-            (name, "near", name): bank.edges([part])
-            for (name, bank), part in zip(self._banks.items(), queries, strict=True)
-        }
+        return [bank.edges([part]) for bank, part in zip(self._banks.values(), queries, strict=True)]
 
 
 class _Search:
@@ -112,6 +130,18 @@ class _Search:
 
     def edges(self, queries: Tensor) -> Tensor:
         """Edges from the nearest to each query. [2, edges]."""
+        there, found = self._asked(queries, ordered=False)
+        return torch.stack([found.flatten(), there.repeat_interleave(self.k)])
+
+    def ranked(self, queries: Tensor) -> Tensor:
+        """The nearest of each query, best first, -1 for queries that lack the modality. [queries, k]."""
+        there, found = self._asked(queries, ordered=True)
+        return torch.full((len(queries), self.k), -1, dtype=torch.int64, device=queries.device).index_copy(
+            0, there, found
+        )
+
+    def _asked(self, queries: Tensor, *, ordered: bool) -> tuple[Tensor, Tensor]:
+        """Queries that have the modality [some], and the nearest items of each [some, k]."""
         there = has_modality(queries).nonzero()[:, 0]
         width = queries.shape[1]
         require(width == self.width, f"queries are {width} wide, the bank {self.width}; use the same features for both")
@@ -119,11 +149,11 @@ class _Search:
         if self.k and len(there):
             space = Space(queries[there], [0, len(there)], "cosine")
             for some in torch.arange(len(there), device=queries.device).split(max(1, self.block // len(self.space.x))):
-                found[some] = self._nearest(space, some)
-        return torch.stack([self.nodes[found].flatten(), there.repeat_interleave(self.k)])
+                found[some] = self._nearest(space, some, ordered=ordered)
+        return there, self.nodes[found]
 
-    def _nearest(self, queries: Space, rows: Tensor) -> Tensor:
-        """The nearest items of some queries, among those that have the modality. [rows, k]."""
+    def _nearest(self, queries: Space, rows: Tensor, *, ordered: bool) -> Tensor:
+        """The nearest items of some queries, among those that have the modality; best first on demand. [rows, k]."""
         groups = len(self.space.x)
         count = min(self.k, groups)
         if count == groups:
@@ -132,7 +162,7 @@ class _Search:
             chosen = self._nearest_groups(queries, rows, count)
         found = torch.empty(len(rows), self.k, dtype=torch.int64, device=rows.device)
         found[:, :count] = self.equal.first[chosen]
-        several = self.equal.repeated(chosen)
+        several = torch.arange(len(rows), device=rows.device) if ordered else self.equal.repeated(chosen)
         if len(several):
             scores = self._pairs(queries, rows[several], chosen[several])
             found[several] = self.equal.first_members(chosen[several], scores, self.k)
