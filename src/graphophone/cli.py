@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from graphophone import __version__, cli_finetune
+from graphophone import __version__, cli_finetune, cli_neighbours
 from graphophone.errors import GraphophoneError
 
 if TYPE_CHECKING:
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
     from graphophone.corpora.base import Corpus
     from graphophone.features import FeatureSet
-    from graphophone.inference import Recognizer
+    from graphophone.inference import Recognizer, UtteranceExplanation
 
 PROBLEMS_SHOWN = 200  # lines: a copy of AudioSet lacks hundreds of thousands of recordings
+KNOWN_SHOWN = 5  # utterances in what explain prints
 OK, FAILED, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 
 EXIT_CODES = """\
@@ -239,10 +241,12 @@ def build_parser() -> argparse.ArgumentParser:
         run_explain,
         "draw which frames, descriptors, frequencies, edges or known recordings carried a decision",
         "  graphophone explain runs/glnn-ravdess one.wav\n"
-        "  graphophone explain runs/glnn-ravdess one.wav --target sad --output why_sad.png --csv why_sad.csv",
+        "  graphophone explain runs/glnn-ravdess one.wav --target sad --output why_sad.png --csv why_sad.csv\n"
+        '  graphophone explain runs/hemogat-meld one.wav --text "How could you?"',
     )
     sub.add_argument("model", help="run folder, model folder or hub id")
-    sub.add_argument("path", type=Path, help="one audio file")
+    sub.add_argument("path", type=Path, nargs="?", help="one audio file")
+    sub.add_argument("--text", help="what is said in it, for a model that reads it; alone: no file needed")
     sub.add_argument("--target", help="label to explain; the chosen one by default")
     sub.add_argument("--steps", type=int, default=32, help="steps of the integral (32); more is finer and slower")
     sub.add_argument("--output", type=Path, help="PNG to write; <file>.explained.png here by default")
@@ -343,6 +347,7 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument("--classes", default="", metavar="A,B", help="names of labels that are numbers from 0")
 
     cli_finetune.add_command(commands, _command, run_finetune, EXIT_CODES)
+    cli_neighbours.add_command(commands, _command, run_neighbours, EXIT_CODES)
 
     for name, summary in (
         ("models", "list the models and how many parameters they have"),
@@ -664,17 +669,39 @@ def run_timeline(options: argparse.Namespace) -> int:
 
 def run_explain(options: argparse.Namespace) -> int:
     """``graphophone explain``."""
-    from graphophone.inference import Recognizer, explain
+    from graphophone.inference import Recognizer, UtteranceExplanation, explain
 
     recognizer = Recognizer.from_pretrained(options.model, device=options.device)
-    explanation = explain(recognizer, options.path, target=options.target, steps=options.steps)
-    target = options.output or Path(f"{options.path.stem}.explained.png")
+    explanation = explain(recognizer, options.path, target=options.target, text=options.text, steps=options.steps)
+    target = options.output or Path(f"{options.path.stem if options.path else 'text'}.explained.png")
     explanation.save(target)
     if options.csv:
         explanation.to_frame().to_csv(options.csv, index=False)
-    out.print(f"{options.path}: {explanation.label} ({100 * explanation.probability:.0f} %)", soft_wrap=True)
+    what = options.path or repr(options.text)
+    out.print(f"{what}: {explanation.label} ({100 * explanation.probability:.0f} %)", soft_wrap=True, markup=False)
+    if isinstance(explanation, UtteranceExplanation):
+        _show_reasons(explanation)
     out.print(f"explanation: {target}", soft_wrap=True)
     return OK
+
+
+def _show_reasons(explanation: UtteranceExplanation) -> None:
+    """What text and sound contributed, and the known utterances that pulled most."""
+    table = Table("from", "log-odds", "by itself", box=None)
+    found = explanation.modalities
+    for name, score, alone in zip(found["modality"], found["score"], found["alone"], strict=True):
+        table.add_row(name, f"{score:+.2f}", "" if alone != alone else f"{100 * alone:.0f} %")
+    if not explanation.references.empty:
+        table.add_row("known utterances", f"{explanation.references['score'].sum():+.2f}", "")
+    out.print(table)
+    if explanation.references.empty:
+        return
+    table = Table("known utterance", "label", "near by", "log-odds", box=None)
+    known = explanation.references.head(KNOWN_SHOWN)
+    columns = (known[name] for name in ("recording", "label", "label_is", "near_by", "score"))
+    for name, label, kind, near, score in zip(*columns, strict=True):
+        table.add_row(escape(name), escape(label) + (" (predicted)" if kind != "true" else ""), near, f"{score:+.2f}")
+    out.print(table)
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -848,6 +875,12 @@ def run_corpora_convert(options: argparse.Namespace) -> int:
     for what in made.left_out:
         err.print(f"left out: {what}", highlight=False, soft_wrap=True)
     return OK
+
+
+def run_neighbours(options: argparse.Namespace) -> int:
+    """``graphophone neighbours``."""
+    grid = cli_neighbours.neighbours(options, _overrides(options), out, err)
+    return _show_problems(grid.run.problems if grid.run is not None else ())
 
 
 def run_finetune(options: argparse.Namespace) -> int:
@@ -1040,7 +1073,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USAGE
     options.overrides = rest
-    if rest and options.run not in (run_train, run_sweep, run_features):
+    if rest and options.run not in (run_train, run_sweep, run_features, run_neighbours):
         options.parser.error(f"unknown option {rest[0]!r}")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     if not debug:

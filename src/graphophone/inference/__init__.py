@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from graphophone.inference.recognizer import UNSURE, Recognizer
     from graphophone.inference.recording_explanations import RecordingExplanation
     from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, tag_segments, timeline
+    from graphophone.inference.utterance_explanations import UtteranceExplanation
 
 # Imported on first use: the processes that compute features come through here and need neither the network nor torch.
 _MODULES = {
@@ -24,6 +25,7 @@ _MODULES = {
     "ModelFolderError": "bundle",
     "Recognizer": "recognizer",
     "RecordingExplanation": "recording_explanations",
+    "UtteranceExplanation": "utterance_explanations",
     "explain": "explanations",
     "export_onnx": "export",
     "iter_timeline": "timelines",
@@ -45,6 +47,7 @@ __all__ = [
     "ModelFolderError",
     "Recognizer",
     "RecordingExplanation",
+    "UtteranceExplanation",
     "explain",
     "export_onnx",
     "iter_timeline",

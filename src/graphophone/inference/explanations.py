@@ -171,9 +171,10 @@ class Explanation:
 
 def explain(
     recognizer: Recognizer,
-    source: str | Path | audio.Waveform,
+    source: str | Path | audio.Waveform | None,
     target: str | None = None,
     *,
+    text: str | None = None,
     steps: int = 32,
     start: float | None = None,
     end: float | None = None,
@@ -186,12 +187,13 @@ def explain(
     the integral, and lets no gradient through its choices (nor LHGNN through its centroids): what they contribute
     is in `gap`, which more steps then do not close. For a network whose nodes are recordings the answer is a
     `RecordingExplanation`: what each descriptor of the clip contributed, and each known recording that it was attached
-    to.
+    to; of text and sound an `UtteranceExplanation`, which sets them against each other.
 
     Args:
         recognizer: The model.
-        source: Audio file, or a `Waveform`.
+        source: Audio file, or a `Waveform`; None for a text without recording.
         target: Class to explain; the likeliest if None.
+        text: What is said, for a model that reads it.
         steps: Points of the numerical integral. The cost is that of about `4 * steps` predictions.
         start: First second of the file.
         end: Last second of the file.
@@ -213,6 +215,20 @@ def explain(
         raise GraphophoneError(f"target {target!r} is not a class of this model; use one of {', '.join(labels)}")
     if bundle.pipeline.hop is None and not bundle.reads_nodes:
         raise GraphophoneError("explain: the features are one vector per recording and have no frames to show")
+    if text is not None and not recognizer.reads_text:
+        raise GraphophoneError(f"text: {bundle.model_name} hears sound and reads no text; leave it out")
+    if source is None and not (text is not None and recognizer.reads_text):
+        raise GraphophoneError(f"explain: give a recording{', a text, or both' if recognizer.reads_text else ''}")
+    if bundle.has_bank:
+        from graphophone.inference.utterance_explanations import explain_utterance  # which builds on this module
+
+        sound = None
+        if source is not None:
+            sound = source if isinstance(source, audio.Waveform) else _load(recognizer, source, start, end)
+        return explain_utterance(
+            recognizer, sound, target, text=text, steps=steps, start=start or 0.0, metadata=metadata
+        )
+    assert source is not None  # noqa: S101 - all that reads text has a bank
     waveform = source if isinstance(source, audio.Waveform) else _load(recognizer, source, start, end)
     if bundle.reads_nodes:
         from graphophone.inference.recording_explanations import explain_recording  # which builds on this module

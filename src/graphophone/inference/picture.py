@@ -19,6 +19,7 @@ from graphophone.errors import GraphophoneError
 if TYPE_CHECKING:
     from graphophone.inference.explanations import Explanation
     from graphophone.inference.recording_explanations import RecordingExplanation
+    from graphophone.inference.utterance_explanations import UtteranceExplanation
 
 FOR, AGAINST = "#c1272d", "#1f5fa8"
 """Colors of what speaks for the label and of what speaks against it."""
@@ -28,6 +29,7 @@ _INK, _MUTED = "#222222", "#777777"
 _BINS = 600
 _MOST_BARS, _SLOTS = 10, 18
 _LONGEST_NAME = 34
+_LONGEST_TEXT = 240
 
 
 def draw(explanation: Explanation, *, edges: int = 30) -> Figure:
@@ -70,14 +72,7 @@ def draw_recording(explanation: RecordingExplanation, *, edges: int = 30) -> Fig
     figure = Figure(figsize=(13, 7.4), layout="constrained", facecolor="white")
     left, right = figure.subfigures(1, 2, width_ratios=(3.3, 1), squeeze=False)[0]
     sound, reasons = left.subfigures(2, 1, height_ratios=(1, 2.1), squeeze=False)[:, 0]
-    wave, spectrum = sound.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (0.6, 1.0)})
-    begin = explanation.start
-    end = begin + len(explanation.signal) / explanation.rate
-    _draw_wave(wave, explanation, np.zeros(1), TwoSlopeNorm(0.0, -1.0, 1.0), begin, end)
-    _draw_spectrum(spectrum, explanation, begin)
-    spectrum.set_xlim(begin, end)
-    spectrum.set_xlabel("time (s)")
-    sound.align_ylabels([wave, spectrum])
+    _draw_sound(sound, explanation)
 
     columns, recordings = reasons.subplots(1, 2)
     strongest = explanation.to_frame().sort_values("score", key=np.abs, ascending=False, kind="stable").head(_SLOTS)
@@ -98,6 +93,61 @@ def draw_recording(explanation: RecordingExplanation, *, edges: int = 30) -> Fig
     return figure
 
 
+def draw_utterance(explanation: UtteranceExplanation, *, edges: int = 30) -> Figure:
+    """What was said and how, what each contributed, the strongest descriptors, known utterances and probabilities."""
+    figure = Figure(figsize=(13, 7.4), layout="constrained", facecolor="white")
+    left, right = figure.subfigures(1, 2, width_ratios=(2.7, 1), squeeze=False)[0]
+    given, reasons = left.subfigures(2, 1, height_ratios=(1, 2.1), squeeze=False)[:, 0]
+    said, heard = given.subfigures(1, 2, width_ratios=(1, 1.4), squeeze=False)[0]
+    words, shares = said.subplots(2, 1, gridspec_kw={"height_ratios": (1, 1)})
+    words.set_axis_off()
+    text = explanation.text or "no text"
+    text = text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
+    words.text(0, 0.5, text, va="center", wrap=True, fontsize=10, style="italic", parse_math=False, color=_INK)
+    modalities = explanation.modalities
+    names = [
+        name if np.isnan(alone) else f"{name} (alone {_probability(alone)})"
+        for name, alone in zip(modalities["modality"], modalities["alone"], strict=True)
+    ]
+    scores = np.r_[modalities["score"].to_numpy(), explanation.references["score"].sum()]
+    _draw_evidence(shares, [*names, "known utterances"], scores, "evidence (alone: by a network of its own)")
+    if len(explanation.signal):
+        _draw_sound(heard, explanation)
+    else:
+        nothing = heard.subplots()
+        nothing.set_axis_off()
+        nothing.text(0.5, 0.5, "no recording", ha="center", color=_MUTED)
+
+    columns, known = reasons.subplots(1, 2)
+    strongest = explanation.to_frame().sort_values("score", key=np.abs, ascending=False, kind="stable").head(_SLOTS)
+    _draw_evidence(columns, strongest["column"].tolist(), strongest["score"].to_numpy(), "strongest descriptors")
+    known.set_visible(bool(len(explanation.references)))  # a network without graph part hears nobody
+    pulls = explanation.references.head(min(edges, _SLOTS))
+    marks = np.where(pulls["label_is"] == "true", "", "?")  # a label that the model gave itself
+    parts = zip(pulls["recording"], pulls["label"], marks, pulls["near_by"], strict=True)
+    names = [f"{name}: {label}{mark}, by {near}" for name, label, mark, near in parts]
+    _draw_evidence(known, names, pulls["score"].to_numpy(), "known utterances, and what they are near by")
+
+    _draw_bars(right, explanation)
+    baseline = f"{explanation.baseline:+.2f} for an average one that hears nobody"
+    if len(explanation.references):
+        baseline += f", {explanation.baseline_without_edges:+.2f} without the known ones"
+    _draw_title(figure, explanation, baseline)
+    return figure
+
+
+def _draw_sound(figure: SubFigure, explanation: Explanation) -> None:
+    """Waveform and spectrogram of a clip."""
+    wave, spectrum = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (0.6, 1.0)})
+    begin = explanation.start
+    end = begin + len(explanation.signal) / explanation.rate
+    _draw_wave(wave, explanation, np.zeros(1), TwoSlopeNorm(0.0, -1.0, 1.0), begin, end)
+    _draw_spectrum(spectrum, explanation, begin)
+    spectrum.set_xlim(begin, end)
+    spectrum.set_xlabel("time (s)")
+    figure.align_ylabels([wave, spectrum])
+
+
 def _draw_bars(figure: SubFigure, explanation: Explanation) -> None:
     """Probabilities and groups of descriptors."""
     # Bars of one thickness in both charts; what is left over stays empty.
@@ -112,7 +162,7 @@ def _draw_bars(figure: SubFigure, explanation: Explanation) -> None:
 
 def _draw_title(figure: Figure, explanation: Explanation, baseline: str) -> None:
     """The verdict, and what the colors mean."""
-    name = Path(explanation.file).name if explanation.file else "signal"
+    name = Path(explanation.file).name if explanation.file else "signal" if len(explanation.signal) else "text"
     name = name if len(name) <= 48 else f"{name[:47]}…"
     likeliest = explanation.labels[int(np.argmax(explanation.probabilities))]
     verdict = f"{explanation.label}, probability {_probability(explanation.probability)}"

@@ -149,6 +149,17 @@ class Recognizer:
         return cls(load_bundle(source, device=device), device=device, **options)
 
     @property
+    def bank(self) -> Bank:
+        """The known utterances that a model of text and sound answers among.
+
+        Raises:
+            GraphophoneError: If the model has none.
+        """
+        if self._bank is None:
+            raise GraphophoneError(f"{self.bundle.model_name} does not answer among known utterances")
+        return self._bank
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the `p_` columns."""
         return self.bundle.labels
@@ -331,6 +342,19 @@ class Recognizer:
         probabilities, spread = self._scores([frames])
         return Answer(probabilities[0], None if spread is None else spread[0])
 
+    def answer_to(self, heard: Heard) -> Answer:
+        """The answer for one clip whose features are there.
+
+        Raises:
+            GraphophoneError: If they are not, or no network of the model reads what there is.
+        """
+        if heard.error is not None:
+            raise heard.error
+        ((item, answer),) = self._answer([heard])
+        if answer is None:
+            raise item.error if item.error is not None else GraphophoneError(f"{item.clip.name}: it is silent")
+        return answer
+
     def answers(self, heard: Iterable[Heard]) -> Iterator[tuple[Heard, Answer | None]]:
         """Each clip with its answer, or None for a clip that failed, in bounded memory.
 
@@ -383,12 +407,7 @@ class Recognizer:
 
     def _one(self, clip: Clip) -> pd.DataFrame:
         heard = hear(clip, self.bundle.pipeline, self.max_duration)
-        if heard.error is not None:
-            raise heard.error
-        answered = list(self._answer([heard]))
-        if answered[0][1] is None and answered[0][0].error is not None:
-            raise answered[0][0].error
-        return self._frame(answered, [])
+        return self._frame([(heard, self.answer_to(heard))], [])
 
     def _many(self, clips: Sequence[Clip], *, failures: Iterable[Problem] = (), rows: bool = False) -> pd.DataFrame:
         heard = hear_many(clips, self.bundle.pipeline, self.max_duration, workers=self.workers, total=len(clips))
@@ -494,12 +513,12 @@ class Recognizer:
             raise GraphophoneError(f"{self.bundle.model_name} takes one vector per recording; give each as [1, dims]")
         x = self.standardized(np.concatenate(rows))
         if self._bank is not None:
-            tokens = self._tokens(sequences, len(x))
+            tokens = self.tokens(sequences, len(x))
             return self._bank.answer(x.to(self.device), sequences=tokens).probabilities.cpu().numpy(), None
         found = predict_attached(self.model, self.references, x, content_ids(x), **self.bundle.attachment)
         return found.probabilities.cpu().numpy(), found.spread.cpu().numpy() if self.gives_spread else None
 
-    def _tokens(self, sequences: Sequence[Mapping[str, np.ndarray]], clips: int) -> dict[str, Sequences] | None:
+    def tokens(self, sequences: Sequence[Mapping[str, np.ndarray]], clips: int) -> dict[str, Sequences] | None:
         """Token vectors of clips by modality, in half precision as in training; what a clip lacks is one zero.
 
         Raises:

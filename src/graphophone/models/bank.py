@@ -134,12 +134,26 @@ class Bank:
             name: Of the network.
             x: Vectors of new utterances that have what it reads ``[Q, dims]``.
         """
-        network = self._network(name)
+        return self._searched(name).edges(self._queries(name, x))
+
+    def nearest(self, name: str, x: Tensor) -> dict[str, Tensor]:
+        """Known neighbours of one new utterance ``[1, dims]`` by modality, numbers ``[k]`` each; see `edges`."""
+        found = self._searched(name).edges_by(self._queries(name, x))
+        return {modality: edges[0] for modality, edges in zip(self._network(name).needs, found, strict=True)}
+
+    def _searched(self, name: str) -> ModalBank | TypedBank:
+        """The known utterances of a network, ready to be searched."""
         if name not in self._search:
+            network = self._network(name)
             make = self.rules.typed_bank_of if network.typed else self.rules.bank_of
             self._search[name] = make(self._rows(name), network.widths, only=network.needs)
+        return self._search[name]
+
+    def _queries(self, name: str, x: Tensor) -> list[Tensor]:
+        """Vectors of each modality that a network reads."""
+        network = self._network(name)
         parts = split_modalities(x, network.widths)
-        return self._search[name].edges([parts[modality] for modality in network.needs])
+        return [parts[modality] for modality in network.needs]
 
     def edges_among(self, name: str, x: Tensor) -> Tensor | Relations:
         """Edges of a graph of the new utterances alone; arguments as `edges`."""
