@@ -88,8 +88,27 @@ def test_weight_decay_of_heads() -> None:
     assert size(True) < size(False)
 
 
+def test_patience_for_either_waits_longer() -> None:
+    data = communities()
+    steps = {}
+    for wait in ("selected", "either"):
+        training = TransductiveTraining(epochs=300, patience=10, wait=wait)  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        steps[wait] = fit_transductive(network(), data, training).steps
+    # The loss goes on falling after the accuracy has had its best.
+    assert steps["selected"] < steps["either"]
+
+
 @pytest.mark.parametrize(
-    "options", [{"epochs": 0}, {"patience": -1}, {"learning_rate": 0.0}, {"weight_decay": -1.0}, {"select": "best"}]
+    "options",
+    [
+        {"epochs": 0},
+        {"patience": -1},
+        {"learning_rate": 0.0},
+        {"weight_decay": -1.0},
+        {"select": "best"},
+        {"wait": "both"},
+    ],
 )
 def test_settings_that_make_no_sense(options: dict) -> None:
     with pytest.raises(GraphophoneError):

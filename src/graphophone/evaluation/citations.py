@@ -30,7 +30,7 @@ from graphophone.evaluation.few_labels import CITATION_ACCURACIES, CITATION_TASK
 from graphophone.evaluation.statistics import interval
 from graphophone.files import write_text
 from graphophone.models.subgraph_ssl import SubgraphSSL
-from graphophone.tasks.transductive import Select, TransductiveTraining, fit_transductive
+from graphophone.tasks.transductive import Select, TransductiveTraining, Wait, fit_transductive
 
 # Variance of the noise of denoise, as a share of that of the features, which are far from 1 here.
 NOISE = 0.1
@@ -40,10 +40,16 @@ _COLUMNS = {
     **dict.fromkeys(("graph", "network", "task"), "str"),
     **dict.fromkeys(("seed", "epochs"), "int64"),
     "select": "str",
+    "patience": "int64",
+    "wait": "str",
     **dict.fromkeys(("test_accuracy", "validation_accuracy"), "float64"),
     **dict.fromkeys(("step", "steps"), "int64"),
     "seconds": "float64",
 }
+
+
+# What of a training's settings tells one from another.
+_DECIDE = ("epochs", "select", "patience", "wait")
 
 
 @dataclass(frozen=True)
@@ -92,8 +98,8 @@ def run_citation(
         training: In place of the network's own.
 
     Returns:
-        `graph`, `network`, `task`, `seed`, `epochs` (most steps), `select`, `test_accuracy` and `validation_accuracy`
-        (fractions), `step`, `steps`, `seconds`.
+        `graph`, `network`, `task`, `seed`, `epochs` (most steps), `select`, `patience`, `wait`, `test_accuracy` and
+        `validation_accuracy` (fractions), `step`, `steps`, `seconds`.
     """
     if network not in NETWORKS:
         raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
@@ -123,6 +129,8 @@ def run_citation(
         "seed": seed,
         "epochs": training.epochs,
         "select": training.select,
+        "patience": training.patience,
+        "wait": training.wait,
         "test_accuracy": result.test_accuracy,
         "validation_accuracy": result.validation_accuracy,
         "step": result.step,
@@ -140,6 +148,8 @@ def citation_runs(
     seeds: Iterable[int] = range(10),
     epochs: int | None = None,
     select: Select | None = None,
+    patience: int | None = None,
+    wait: Wait | None = None,
     csv: Path | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> pd.DataFrame:
@@ -156,6 +166,8 @@ def citation_runs(
         seeds: Seeds.
         epochs: In place of each network's own number of steps.
         select: In place of each network's own choice of a step; see `TransductiveTraining`.
+        patience: In place of each network's own; 0 never stops early.
+        wait: In place of each network's own; see `TransductiveTraining`.
         csv: A table to which every row is added as it comes; trainings that it has are not done again.
         report: Called with every row as it comes.
 
@@ -175,8 +187,9 @@ def citation_runs(
                 raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
             training = NETWORKS[network].training
             training = training if epochs is None else replace(training, epochs=epochs)
-            training = training if select is None else replace(training, select=select)
-            row = there.get((graph, network, task, seed, training.epochs, training.select))
+            given = {"select": select, "patience": patience, "wait": wait}
+            training = replace(training, **{key: value for key, value in given.items() if value is not None})
+            row = there.get((graph, network, task, seed, *(getattr(training, key) for key in _DECIDE)))
             if row is None:
                 data = load_citations(root, graph) if data is None else data
                 row = run_citation(data, graph, network, task, seed, training=training)
@@ -205,7 +218,7 @@ def _rows_of(csv: Path) -> dict[tuple[Any, ...], dict[str, Any]]:
     if whole != text:
         write_text(csv, whole)
     rows: Any = table.to_dict("records")
-    return {tuple(row[name] for name in ("graph", "network", "task", "seed", "epochs", "select")): row for row in rows}
+    return {tuple(row[name] for name in ("graph", "network", "task", "seed", *_DECIDE)): row for row in rows}
 
 
 def citation_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -251,6 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10)))
     parser.add_argument("--epochs", type=int, help="in place of each network's own")
     parser.add_argument("--select", choices=get_args(Select), help="which step is kept, in place of each network's own")
+    parser.add_argument("--patience", type=int, help="in place of each network's own; 0 never stops early")
+    parser.add_argument(
+        "--wait", choices=get_args(Wait), help="what patience waits for, in place of each network's own"
+    )
     parser.add_argument("--csv", type=Path, help="where to add every run; those that are there are not done again")
     options = parser.parse_args(arguments)
 
@@ -268,6 +285,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seeds=options.seeds,
             epochs=options.epochs,
             select=options.select,
+            patience=options.patience,
+            wait=options.wait,
             csv=options.csv,
             report=report,
         )

@@ -16,6 +16,7 @@ from graphophone.models.subgraph_ssl import SubgraphSSL
 from graphophone.nn.sparse import Matrix, SparseMatrix
 
 Select = Literal["accuracy", "loss", "last"]
+Wait = Literal["selected", "either"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class TransductiveTraining:
     Args:
         epochs: Most steps; each sees the whole graph.
         patience: Stop after so many steps without a better one on the validation nodes; 0: never.
+        wait: What patience waits for: a better step by ``select``, or ``"either"`` an accuracy that is not below the
+            best or a loss that is not above it (as in the program of Velickovic et al. 2018).
         select: Which step is kept: best validation ``"accuracy"`` (of equals, the one of lowest validation loss),
             lowest validation ``"loss"``, or the ``"last"``.
         learning_rate: Of Adam.
@@ -35,6 +38,7 @@ class TransductiveTraining:
 
     epochs: int = 200
     patience: int = 0
+    wait: Wait = "selected"
     select: Select = "accuracy"
     learning_rate: float = 0.01
     weight_decay: float = 5e-4
@@ -47,6 +51,8 @@ class TransductiveTraining:
             )
         if self.select not in ("accuracy", "loss", "last"):
             raise GraphophoneError(f'select is {self.select!r}; give "accuracy", "loss" or "last"')
+        if self.wait not in ("selected", "either"):
+            raise GraphophoneError(f'wait is {self.wait!r}; give "selected" or "either"')
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def fit_transductive(
     optimizer = torch.optim.Adam(groups, lr=training.learning_rate, fused=True)
     generator = torch.Generator(device=x.device).manual_seed(seed)
     best, kept = (-float("inf"), -float("inf")), {}
-    step = chosen = 0
+    step = chosen = moved = 0
+    highest = lowest = -float("inf")  # accuracy, and loss with its sign turned
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(seed)
         for step in range(training.epochs):
@@ -99,11 +106,19 @@ def fit_transductive(
             optimizer.zero_grad(set_to_none=True)
             model.total(losses, progress=step / training.epochs).backward()
             optimizer.step()
-            score = _score(_logits(model, x, edges)[data.val_mask], truth, training.select, step)
+            logits = _logits(model, x, edges)[data.val_mask]
+            score = _score(logits, truth, training.select, step)
             if score > best:
                 best, chosen = score, step
                 kept = copy.deepcopy(model.state_dict())
-            elif training.patience and step - chosen >= training.patience:
+            if training.wait == "either":
+                accuracy, loss = _score(logits, truth, "accuracy", step)
+                if accuracy >= highest or loss >= lowest:
+                    moved = step
+                highest, lowest = max(highest, accuracy), max(lowest, loss)
+            else:
+                moved = chosen
+            if training.patience and step - moved >= training.patience:
                 break
     model.load_state_dict(kept)
     logits = _logits(model, x, edges)
