@@ -296,3 +296,49 @@ def spoken_run(make_spoken_recipe: Callable[..., dict[str, Any]], tmp_path_facto
     with vowels_registered(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHOPHONE_CACHE", str(folder / "cache"))
         return runs.train(make_spoken_recipe(), output=folder / "runs", folds=[0], progress=False)
+
+
+def write_modalities(folder: Path, *, items: int = 120, seed: int = 0) -> Path:
+    """A corpus of ready vectors of text and audio: three classes, published parts, dialogues of ten utterances."""
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, 3, items)
+    vectors = {
+        name: (rng.standard_normal((items, width)) + 1.2 * np.eye(3, width)[label]).astype(np.float32)
+        for name, width in (("text", 12), ("audio", 8))
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "vectors.npz", **vectors)
+    pd.DataFrame(
+        {
+            "id": [f"u{n}" for n in range(items)],
+            "text": [f"words {'of ' * (n % 7)}{n}" for n in range(items)],
+            "label": np.array(["glad", "sad", "calm"])[label],
+            "dialogue": [f"d{n // 10}" for n in range(items)],
+            "split": np.where(np.arange(items) < 0.75 * items, "train", "test"),
+        }
+    ).to_csv(folder / "items.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def modal_recipe(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """A small HemoGAT on such a corpus below the test's own folder; called again, on one that is written anew."""
+
+    def make(*, items: int = 120, seed: int = 0, epochs: int = 3) -> dict[str, Any]:
+        return {
+            "name": "two",
+            "corpus": {"name": "features", "root": str(write_modalities(tmp_path / "data", items=items, seed=seed))},
+            "features": {
+                "name": "modalities",
+                "text": {"name": "given", "dims": 12},
+                "audio": {"name": "given", "dims": 8},
+            },
+            "graph": {"name": "modal_knn", "k_text": 3, "k_audio": 2},
+            "model": {"name": "hemogat", "hidden_channels": 8, "heads": 2, "cmt_axis": "pooled"},
+            "task": {"name": "utterance_graph", "learning_rate": 0.01},
+            "training": {"epochs": epochs, "patience": 0, "threads": 1, "device": "cpu"},
+            "protocol": {"name": "official", "validation": 0.2, "validation_by": "dialogue"},
+            "seeds": [0],
+        }
+
+    return make

