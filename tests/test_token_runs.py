@@ -111,3 +111,15 @@ def test_sequences_need_tokens(recipe: dict[str, Any]) -> None:
     recipe["features"]["text"] = {"name": "words", "sequence": False}
     with pytest.raises(GraphophoneError, match=r"features\.sequences is true, but words gives one vector of text"):
         gp.train(recipe, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_controls_see_what_the_network_reads(recipe: dict[str, Any], tmp_path: Path) -> None:
+    recipe["features"] |= {"sequences": False}
+    recipe["model"] |= {"modality": "text", "alone": False}
+    recipe["training"] |= {"epochs": 1}
+    table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    # Texts that say nothing: whoever knows the class has heard it.
+    table.assign(text="abab").to_csv(tmp_path / "table.csv", index=False)
+    run = gp.train(recipe, output=tmp_path / "runs", progress=False)
+    assert run.metrics["controls"]["logistic_regression"]["ua"]["mean"] == pytest.approx(0.5)

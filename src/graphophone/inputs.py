@@ -446,8 +446,11 @@ class ModalInput(NodeInput):
         answers: Mapping[str, np.ndarray],
         folder: Path,
     ) -> dict[str, Any]:
-        """As for other nodes; to the controls, what an item lacks is the mean of the training items."""
-        return super().beside(split, lambda x: np.nan_to_num(standardizer(x), nan=0.0), answers, folder)
+        """As for other nodes: controls see what the network reads; what an item lacks is the mean of the training."""
+        wanted = self.recipe.model.get("modality", "both")
+        widths = self.sizes["in_channels"]
+        read = np.concatenate([np.full(width, wanted in ("both", name)) for name, width in widths.items()])
+        return super().beside(split, lambda x: np.nan_to_num(standardizer(x)[:, read], nan=0.0), answers, folder)
 
 
 def _vector_extractors() -> list[str]:
