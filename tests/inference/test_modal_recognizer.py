@@ -29,8 +29,10 @@ from graphophone.inference import (
     explain,
     export_onnx,
     load_bundle,
+    save_bundle,
     timeline,
 )
+from graphophone.inference.references import pack
 from graphophone.inference.utterance_explanations import Asked
 from graphophone.models import create_model
 from graphophone.nn.cross_attention import Sequences
@@ -184,6 +186,12 @@ class TestDamage:
         assert "\n" not in str(caught.value)
         assert cli.main(["predict", str(folder), "--text", "aei"]) == cli.FAILED
 
+    def change(self, folder: Path, edit: Callable[[dict[str, Any]], None]) -> None:
+        path = folder / "pipeline.json"
+        described = json.loads(path.read_text("utf-8"))
+        edit(described)
+        path.write_text(json.dumps(described), "utf-8")
+
     def test_no_bank(self, folder: Path) -> None:
         (folder / "references.safetensors").unlink()
         self.refused(folder, r"references\.safetensors: missing; copy the whole model folder again")
@@ -207,31 +215,46 @@ class TestDamage:
         self.refused(folder, "features that are not finite")
 
     def test_another_way_to_attach(self, folder: Path) -> None:
-        path = folder / "pipeline.json"
-        described = json.loads(path.read_text("utf-8"))
-        described["attachment"]["how"] = "nearest"
-        path.write_text(json.dumps(described), "utf-8")
+        self.change(folder, lambda described: described["attachment"].update(how="nearest"))
         self.refused(folder, r"attachment how is 'nearest', which the network 'hemogat' does not answer by")
+
+    def test_two_banks(self, folder: Path) -> None:
+        bundle = load_bundle(folder)
+        path = folder / "references.safetensors"
+        tensors, texts = pack([bundle.references[0]] * 2)
+        save_file(tensors, path, texts)
+        self.refused(folder, r"references\.safetensors: holds 2 graphs")
+
+    def test_another_graph(self, folder: Path) -> None:
+        self.change(folder, lambda described: described["graph"].update({"name": "signed", "config": {}}))
+        self.refused(folder, r"pipeline\.json: .*(finds neighbours by modality|not understood)")
 
     def test_widths_that_do_not_add_up(self, folder: Path) -> None:
         path = folder / "config.json"
         config = json.loads(path.read_text("utf-8"))
         config["in_channels"]["text"] += 1
         path.write_text(json.dumps(config), "utf-8")
-        with pytest.raises(GraphophoneError):
-            Recognizer.from_pretrained(folder)
+        self.refused(folder, "safetensors|columns")
 
-    def test_widths_swapped_between_modalities(self, folder: Path) -> None:
-        """The sum is right, and every column would be read as another."""
-        path = folder / "pipeline.json"
-        described = json.loads(path.read_text("utf-8"))
-        described["features"]["extractor"]["config"] = {
-            "text": {"name": "vowels"},
-            "audio": {"name": "given", "dims": 1},
-        }
-        path.write_text(json.dumps(described), "utf-8")
-        with pytest.raises(ModelFolderError, match="columns"):
-            load_bundle(folder)
+    def test_widths_that_add_up_and_are_others(self, folder: Path) -> None:
+        """Columns of text would be read as sound."""
+
+        other = load_bundle(folder)
+        widths = {"text": 4, "audio": other.pipeline.dims - 4}
+        model = create_model("hemogat", **{**other.model.config, "in_channels": widths})  # type: ignore[attr-defined]
+        with pytest.raises(
+            ModelFolderError, match=r"columns text 3, audio 128, but config\.json expects text 4, audio 127"
+        ):
+            save_bundle(
+                folder.parent / "other",
+                model,
+                other.pipeline,
+                other.graph,
+                other.standardizer,
+                other.labels,
+                references=other.references,
+                attachment=other.attachment,
+            )
 
 
 class TestCommand:

@@ -32,10 +32,12 @@ from torch_geometric.data import Data
 
 from graphophone.errors import GraphophoneError
 from graphophone.features.base import FeatureError
+from graphophone.features.modalities import Modalities
 from graphophone.features.pipeline import FeaturePipeline
 from graphophone.features.standardize import Standardizer
 from graphophone.graphs import build_graph
 from graphophone.graphs.base import GraphError
+from graphophone.graphs.modal import ModalKNN
 from graphophone.inference import references as reference_graphs
 from graphophone.inference.card import model_card, to_jsonable
 from graphophone.models import PretrainedModel, load_model
@@ -505,6 +507,8 @@ def _check_references(bundle: Bundle, where: Path) -> None:
             f"{where / PIPELINE}: attachment how is {bundle.attachment.get('how')!r}, which the network "
             f"{bundle.model_name!r} does not answer by; save the model again"
         )
+    if bundle.has_bank:
+        _check_bank(bundle, where)
     if not bundle.references and bundle.attachment.get("how") != "none":
         raise ModelFolderError(
             f"{where / REFERENCES}: the network {bundle.model_name!r} answers for recordings beside known ones, but "
@@ -526,6 +530,32 @@ def _check_references(bundle: Bundle, where: Path) -> None:
         )
     except GraphError as error:
         raise ModelFolderError(f"{where / REFERENCES}: {error}; save the model again") from error
+
+
+def _check_bank(bundle: Bundle, where: Path) -> None:
+    """A network that answers among all known utterances reads their modalities, joined by rules for these."""
+    model: Any = bundle.model
+    if not isinstance(bundle.graph, ModalKNN):
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the network {bundle.model_name!r} finds neighbours by modality, but the graph is "
+            f"{bundle.graph.config['name']!r}; save the model again with the graph it was trained with"
+        )
+    if len(bundle.references) != 1:
+        raise ModelFolderError(
+            f"{where / REFERENCES}: holds {len(bundle.references)} graphs, but the network {bundle.model_name!r} "
+            "answers among the utterances of one; copy the whole model folder again"
+        )
+    extractor = bundle.pipeline.extractor
+    if isinstance(extractor, Modalities):
+        widths = {name: model.widths.get(name) for name in extractor.widths}
+        if widths != extractor.widths:
+            told, wanted = (
+                ", ".join(f"{name} {width}" for name, width in found.items()) for found in (extractor.widths, widths)
+            )
+            raise ModelFolderError(
+                f"{where / PIPELINE}: the features have the columns {told}, but {CONFIG} expects {wanted}; save the "
+                "model again with the pipeline it was trained with"
+            )
 
 
 def _check_fit(bundle: Bundle) -> None:
