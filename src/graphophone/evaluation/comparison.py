@@ -17,6 +17,7 @@ from graphophone.evaluation.comparison_figures import (
     common_pairs,
     control_lines,
     curves,
+    maps_of_states,
     row_estimate,
     scored,
     state_curves,
@@ -32,7 +33,7 @@ from graphophone.evaluation.differences import (
     unit_words,
 )
 from graphophone.evaluation.literature import LHGNN_DEFAULTS
-from graphophone.evaluation.measures import DASH, MAP, SPEECH, TAGS, Measure, Measures
+from graphophone.evaluation.measures import DASH, MAP, SPEECH, TAGS, WORDS, Measure, Measures
 from graphophone.evaluation.metrics import summarize
 from graphophone.evaluation.page import (
     corpus_of,
@@ -47,6 +48,7 @@ from graphophone.evaluation.page import (
 from graphophone.evaluation.publication import Published
 from graphophone.evaluation.published import (
     labelled_share,
+    published_parts,
     published_series,
     quoted,
     run_variant,
@@ -54,7 +56,7 @@ from graphophone.evaluation.published import (
 from graphophone.evaluation.report_nodes import training_estimate
 from graphophone.evaluation.results import ResultsError, RunResults, flatten, varied
 from graphophone.evaluation.statistics import interval
-from graphophone.evaluation.sweep import Sweep, find_sweep, setting_words
+from graphophone.evaluation.sweep import Sweep, find_sweep, setting_words, speaks
 
 
 def _read_all(run_dirs: Iterable[str | Path]) -> list[RunResults]:
@@ -75,8 +77,8 @@ def _read_all(run_dirs: Iterable[str | Path]) -> list[RunResults]:
 
 def _measures(runs: Sequence[RunResults]) -> Measures:
     """What all runs are judged by; where some are of sounds and some of speech, in the words of speech."""
-    kinds = {run.measures.sounds for run in runs}
-    return runs[0].measures if len(kinds) == 1 else SPEECH
+    first = runs[0].measures
+    return first if all(run.measures is first for run in runs) else SPEECH
 
 
 def compare(run_dirs: Iterable[str | Path]) -> pd.DataFrame:
@@ -182,7 +184,11 @@ def write_comparison(run_dirs: Iterable[str | Path], output: str | Path) -> Path
     chart = curves(runs, table, sweep, measures) if sweep else bars(runs, table, labels, measures)
     states = state_curves(runs, sweep, measures) if sweep else None
     page = render(
-        "comparison.html.j2", chart=chart, states=states, **_comparison_context(runs, table, labels, measures, sweep)
+        "comparison.html.j2",
+        chart=chart,
+        states=states,
+        maps=maps_of_states(runs, labels),
+        **_comparison_context(runs, table, labels, measures, sweep),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(path.with_suffix(".csv"), index=False)
@@ -194,7 +200,8 @@ def _labels(table: pd.DataFrame, keys: Sequence[str]) -> list[str]:
     names = [key.split(".")[-1] for key in keys]
     if 1 <= len(keys) <= 3 and len(set(names)) == len(names):
         parts = [
-            [f"{name} = {_said(key, value)}" for value in table[key]] for name, key in zip(names, keys, strict=True)
+            [_said(key, value) if speaks(key) else f"{name} = {_said(key, value)}" for value in table[key]]
+            for name, key in zip(names, keys, strict=True)
         ]
         labels = [", ".join(each) for each in zip(*parts, strict=True)]
         if len(set(labels)) == len(labels):
@@ -228,10 +235,10 @@ def _comparison_context(
     papers = _papers(runs, keys)
     columns = [
         measure
-        for measure in (SPEECH.main, SPEECH.second, MAP)
+        for measure in ((main, second) if measures is WORDS else (SPEECH.main, SPEECH.second, MAP))
         if any(published_value(paper, measure) is not None for paper in papers if paper is not None)
     ]
-    extra = _EXTRA[measures.kind]
+    extra = (WORDS.cards[2], WORDS.cards[3]) if measures is WORDS else _EXTRA[measures.kind]
     states = [key for key in STATES if key in table]
     names = short_names([str(run.name) for run in runs], keys) if sweep else [str(run.name) for run in runs]
     rows = []
@@ -335,6 +342,8 @@ def _papers(runs: Sequence[RunResults], keys: Sequence[str]) -> list[Published |
             row = published_series("tasks", run.info).get(run_variant(run.recipe).get("tasks"))
             found.append(row if row is not None and row.labelled == labelled_share(run.recipe) else None)
         return found
+    if all((run.recipe.get("model") or {}).get("name") == "hemogat" for run in runs):
+        return [published_parts(keys, run.recipe, run.info) for run in runs]
     key = keys[0].split(".")[-1] if len(keys) == 1 and keys[0] in _SERIES else ""
     series = published_series(key) if key else {}
     return [series.get(flatten(run.recipe).get(keys[0]) or LHGNN_DEFAULTS.get(key)) if series else None for run in runs]

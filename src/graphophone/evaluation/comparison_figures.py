@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from graphophone.evaluation import figures as draw
 from graphophone.evaluation.differences import control_metrics, seed_values
+from graphophone.evaluation.figures_states import state_maps
 from graphophone.evaluation.figures_sweep import Panel, Point, estimate_dots, sweep_curves
 from graphophone.evaluation.measures import SPEECH, Measure, Measures
 from graphophone.evaluation.page import cut, listed, sentence
-from graphophone.evaluation.report_nodes import control_title, training_estimate
+from graphophone.evaluation.report_nodes import control_title, first_state_map, training_estimate
 from graphophone.evaluation.results import JobResult, RunResults
 from graphophone.evaluation.statistics import Estimate, interval
 from graphophone.evaluation.sweep import Sweep
@@ -186,6 +187,27 @@ def state_curves(runs: Sequence[RunResults], sweep: Sweep, measures: Measures) -
         "svg": _svg(sweep_curves([panel for _, panel in panels], sweep.words), "states"),
         "label": f"Curves over {sweep.words}. {'; '.join(told)}.",
         "caption": " ".join([*(meaning[key] for key, _ in panels), "Means and 95 % intervals over trainings."]),
+    }
+
+
+MAPS = 6
+"""Runs whose states are drawn side by side, at most."""
+
+
+def maps_of_states(runs: Sequence[RunResults], labels: Sequence[str]) -> dict[str, Any] | None:
+    """Maps of the states of a few runs of the same classes; None where there are more, or a run has none."""
+    if not 2 <= len(runs) <= MAPS or len({tuple(run.classes) for run in runs}) > 1:
+        return None
+    found = [first_state_map(run) if run.nodes else None for run in runs]
+    maps = {label: (each.points, each.labels) for label, each in zip(labels, found, strict=True) if each is not None}
+    if len(maps) < len(runs):
+        return None
+    told = "; ".join(f"{label}: {each.training}" for label, each in zip(labels, found, strict=True) if each is not None)
+    return {
+        "svg": _svg(state_maps(maps, runs[0].classes), "maps"),
+        "label": f"Maps of the states of test items by true class, one for each run. {told}.",
+        "caption": "States of test items by true class, in two dimensions by t-SNE (perplexity 30), of the first "
+        f"training of each run. Axes mean nothing, and no two maps have the same. {told}.",
     }
 
 

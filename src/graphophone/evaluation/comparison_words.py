@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 
 from graphophone.evaluation.few_labels import SSL_PAPER
-from graphophone.evaluation.measures import Measures
+from graphophone.evaluation.measures import SPEECH, Measures
 from graphophone.evaluation.page import listed, sentence, with_article
 from graphophone.evaluation.publication import Published
 from graphophone.evaluation.published import corpus_title
 from graphophone.evaluation.sweep import Sweep
+from graphophone.evaluation.two_modalities import HEMOGAT_PAPER
 
 
 def verdict(
@@ -108,7 +109,7 @@ def caption(measures: Measures, *, several: bool, chosen: bool, along: bool = Fa
     if several:
         parts.append("mean ± standard deviation over seeds")
     text = ", ".join(parts) or "every run"
-    best = "accuracy" if measures.kind == "classification" else measures.selection.short
+    best = "accuracy" if measures.selection is SPEECH.selection else measures.selection.short
     shaded = f" Shaded runs have the best validation {best} at their place." if along else ""
     shaded = shaded or f" The shaded run has the best validation {best}."
     return f"{sentence(text)}." + (shaded if chosen else "")
@@ -122,6 +123,12 @@ def paper_words(paper: Published) -> str:
             f"The paper's figures ({paper.source}) are on {corpus_title(paper.corpus)}, {paper.items:,} {noun} of "
             f"{paper.classes} classes, with {100 * (paper.labelled or 0):g} % of the training labels and "
             f"{paper.protocol}{', which mixes speakers' if paper.mixes_speakers else ''}."
+        )
+    if paper.source.startswith(HEMOGAT_PAPER):
+        return (
+            f"The paper's figures ({paper.source}) are on {corpus_title(paper.corpus)}, {paper.items:,} utterances of "
+            f"{paper.classes} classes, with {paper.protocol}; its numbers of neighbours were chosen on test items. "
+            "Compare the order, not the values."
         )
     if paper.corpus == "iemocap":
         return (

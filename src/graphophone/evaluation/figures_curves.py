@@ -37,9 +37,9 @@ def ranking_curves(curves: Sequence[Curve], shares: Sequence[float] = ()) -> Fig
         style = {"color": colour, "lw": 1.8 if together else 1.4, "ls": dashes, "zorder": 3 if together else 2}
         area = "–" if curve.auc is None else f"{curve.auc:.3f}"
         label = f"{short(curve.name, 40)}: AUC {area}, AP {curve.ap:.3f}"
-        (line,) = left.plot(*_thin(curve.false_positives, curve.true_positives), label=label, **style)  # type: ignore[arg-type]
+        (line,) = left.plot(*_thin(curve.false_positives, curve.true_positives), label=label, **style)
         handles.append(line)
-        right.plot(*_thin(curve.recall, curve.precision), **style)  # type: ignore[arg-type]
+        right.plot(*_thin(curve.recall, curve.precision), **style)
         if number < len(shares):
             right.plot([0.97, 1.03], [shares[number]] * 2, color=colour, lw=2.4, clip_on=False, solid_capstyle="butt")
     left.set_xlabel("others let through (false positive rate)")

@@ -3,7 +3,8 @@
 Speech emotion: Li, Wang, Yang and Im (2023), "Speech emotion recognition based on Graph-LSTM neural network", Tables 1
 to 4, all on IEMOCAP with one random 8:2 split that mixes speakers and no validation set. Sounds: Singh, Benetos, Phan
 and Stowell (2025), "LHGNN: Local-Higher Order Graph Neural Networks For Audio Classification and Tagging", Tables I to
-V. Few labels: see :mod:`~graphophone.evaluation.few_labels`. Simple systems (functionals and a support vector machine)
+V. Few labels: see :mod:`~graphophone.evaluation.few_labels`; text and audio:
+:mod:`~graphophone.evaluation.two_modalities`. Simple systems (functionals and a support vector machine)
 were measured on the folds that this package uses.
 """
 
@@ -13,6 +14,7 @@ from typing import Any
 
 from graphophone.evaluation.few_labels import FEW_LABELS
 from graphophone.evaluation.publication import SOUND_CORPORA, Published
+from graphophone.evaluation.two_modalities import TWO_MODALITIES
 
 __all__ = [
     "EMOTION",
@@ -254,4 +256,4 @@ SOUNDS: tuple[Published, ...] = (
     _esc10("ComParE 2016 functionals (6,373) + linear SVM", 86.0, _TUNED),
 )  # fmt: skip
 
-PUBLISHED: tuple[Published, ...] = (*EMOTION, *SOUNDS, *FEW_LABELS)
+PUBLISHED: tuple[Published, ...] = (*EMOTION, *SOUNDS, *FEW_LABELS, *TWO_MODALITIES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,9 +115,10 @@ def published_value(result: Published, measure: Measure) -> float | None:
 def published_words(result: Published, measure: Measure) -> str:
     """A published figure as a table writes it, with its spread over seeds where it is known."""
     value = published_value(result, measure)
-    if value is None or result.spread is None:
+    spread = result.spread.get(measure.key) if isinstance(result.spread, Mapping) else result.spread
+    if value is None or spread is None:
         return measure.write(value)
-    return f"{measure.write(value)} ± {result.spread:.{1 if measure.percent else 2}f}"
+    return f"{measure.write(value)} ± {spread:.{1 if measure.percent else 2}f}"
 
 
 def with_article(words: str) -> str:

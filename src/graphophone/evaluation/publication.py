@@ -29,13 +29,14 @@ class Published:
         ua: Unweighted accuracy in percent, None where it is not reported.
         wa: Weighted accuracy in percent, None where it is not reported.
         map: Mean average precision, a fraction, None where it is not reported.
-        spread: Standard deviation over seeds of the one of the three that is reported: points of an accuracy, a
-            fraction of mAP.
+        weighted_f1: F1 weighted by support in percent, None where it is not reported.
+        spread: Standard deviation over seeds of the one of the four that is reported, or of several by their names:
+            points of a percentage, a fraction of mAP.
         labelled: Share of the training items whose labels were given; None where it is not said.
         quoted: Whether the source took the number from somewhere else, where data and division may be others.
         model: Name of the model in the registry, where this package has it.
         variant: Settings that tell rows of the same system apart: ``pooling``, ``num_layers``, ``k``; ``kernel``,
-            ``cluster``; ``tasks``, ``sampling``, ``backbone``.
+            ``cluster``; ``tasks``, ``sampling``, ``backbone``; ``modality``, ``hm_gat``, ``cmt``, ``gnn``.
         parameters: Number of weights, as reported.
         folds: Number of folds; 1 for a single split.
         train: Number of training items of a fold, where it is known.
@@ -57,7 +58,8 @@ class Published:
     ua: float | None = None
     wa: float | None = None
     map: float | None = None
-    spread: float | None = None
+    weighted_f1: float | None = None
+    spread: float | Mapping[str, float] | None = None
     division: tuple[float, float, float] | None = None
     labelled: float | None = 1.0
     quoted: bool = False

@@ -9,6 +9,13 @@ from typing import Any
 from graphophone.evaluation.few_labels import FEW_LABELS, QUOTED, SSL_DEFAULTS, SSL_PAPER, TASK_WORDS
 from graphophone.evaluation.literature import GLNN_PAPER, LHGNN_DEFAULTS, LHGNN_PAPER, PUBLISHED
 from graphophone.evaluation.publication import CITATION_GRAPHS, SOUND_CORPORA, Published
+from graphophone.evaluation.two_modalities import (
+    GNN_WORDS,
+    HEMOGAT_DEFAULTS,
+    HEMOGAT_PAPER,
+    MODALITY_WORDS,
+    TWO_MODALITIES,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,10 @@ _SETTINGS = {
     "tasks": "self-supervised tasks",
     "sampling": "sampling",
     "backbone": "network",
+    "modality": "modality",
+    "hm_gat": "graph part",
+    "cmt": "cross-modal transformer",
+    "gnn": "graph layers",
 }
 
 
@@ -87,8 +98,9 @@ def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
         recipe: A recipe with the slots ``model`` and ``graph``.
 
     Returns:
-        ``kernel`` and ``cluster`` of LHGNN; ``tasks``, ``sampling`` and ``backbone`` of SubgraphSSL; of other models,
-        what the recipe has of ``pooling``, ``num_layers`` and ``k``.
+        ``kernel`` and ``cluster`` of LHGNN; ``tasks``, ``sampling`` and ``backbone`` of SubgraphSSL; ``modality``,
+        ``hm_gat``, ``cmt``, ``gnn`` and ``num_layers`` of HemoGAT; of other models, what the recipe has of ``pooling``,
+        ``num_layers`` and ``k``.
     """
     model, graph = recipe.get("model") or {}, recipe.get("graph") or {}
     if model.get("name") == "lhgnn":
@@ -97,6 +109,9 @@ def run_variant(recipe: Mapping[str, Any]) -> dict[str, Any]:
         sampling = (recipe.get("task") or {}).get("sampling") or SSL_DEFAULTS["sampling"]
         backbone = model.get("backbone") or SSL_DEFAULTS["backbone"]
         return {"tasks": task_names(model.get("tasks")), "sampling": sampling, "backbone": backbone}
+    if model.get("name") == "hemogat":
+        given = {key: model.get(key) for key in HEMOGAT_DEFAULTS}
+        return {key: default if given[key] is None else given[key] for key, default in HEMOGAT_DEFAULTS.items()}
     found = {
         "pooling": model.get("pooling"),
         "num_layers": model.get("num_layers"),
@@ -126,8 +141,11 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
     variant = run_variant(recipe)
     here = [p for p in PUBLISHED if p.corpus == corpus.get("name") and p.classes == len(corpus.get("classes") or [])]
     if here:
-        # Label sets of one corpus (4490 and 5531 utterances) are told apart by their size.
-        size = min({p.items for p in here}, key=lambda items: abs(items - int(corpus.get("items") or 0)))
+        # Label sets of one corpus (4490, 5509 and 5531 utterances) are told apart by their size; of two that are as
+        # large, the model's own.
+        items = int(corpus.get("items") or 0)
+        own = {p.items for p in here if p.model == model and abs(p.items - items) <= _SAME_SIZE * p.items}
+        size = min(own or {p.items for p in here}, key=lambda there: abs(there - items))
         here = [p for p in here if p.items == size]
     if corpus.get("name") in CITATION_GRAPHS:  # of the four networks that are published, the one that this run has
         here = [p for p in here if p.variant["backbone"] == variant.get("backbone")] or here
@@ -155,10 +173,14 @@ def published_beside(run: Mapping[str, Any], recipe: Mapping[str, Any] | None = 
     return sorted(beside, key=lambda b: not b.comparable)
 
 
+_SAME_SIZE = 0.02
+"""How far numbers of items may be apart, of the published one, and still count as the same data."""
+
+
 def _as_many_labels(rows: Sequence[Published], share: float, model: Any) -> list[Published]:
     """Results of learning from few labels beside a run that does, the others beside the others."""
     if share == 1:
-        return [p for p in rows if p.labelled == 1 and (not p.quoted or model == "subgraph_ssl")]
+        return [p for p in rows if p.labelled == 1 and (not p.quoted or model in ("subgraph_ssl", "hemogat"))]
     few = [p for p in rows if p.labelled != 1]
     whole = [p for p in rows if p.labelled == 1 and (not few or (model is not None and p.model == model))]
     return few + whole
@@ -167,6 +189,8 @@ def _as_many_labels(rows: Sequence[Published], share: float, model: Any) -> list
 def _beside_of(p: Published) -> Callable[[Published, Mapping[str, Any], Mapping[str, Any]], Beside]:
     if p.source.startswith(SSL_PAPER):
         return _beside_few
+    if p.source.startswith(HEMOGAT_PAPER) or p.corpus in ("meld", "mosi"):
+        return _beside_modal
     return _beside_sound if p.corpus in SOUND_CORPORA else _beside
 
 
@@ -227,7 +251,10 @@ def _variant_differences(p: Published, model: Any, variant: Mapping[str, Any]) -
 
 
 def _said(key: str, value: Any) -> Any:
-    return TASK_WORDS.get(value, value) if key == "tasks" else value
+    if key in ("hm_gat", "cmt"):
+        return "with it" if value else "without"
+    words = {"tasks": TASK_WORDS, "modality": MODALITY_WORDS, "gnn": GNN_WORDS}.get(key, {})
+    return words.get(value, value)
 
 
 def _beside(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Beside:
@@ -360,6 +387,76 @@ def _beside_few(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any])
     return Beside(p, " ".join(sentences), same_data and same_labels and same_division)
 
 
+def _beside_modal(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any]) -> Beside:
+    """Text and audio: what counts are the data and the split, and beside whom a test utterance is answered."""
+    corpus, protocol = run.get("corpus") or {}, run.get("protocol") or {}
+    items, classes = int(corpus.get("items") or 0), len(corpus.get("classes") or [])
+    owner = "the paper" if p.kind == "published" else "the reference"
+    sentences = []
+    same_data = corpus.get("name") == p.corpus and classes == p.classes
+    if corpus.get("name") != p.corpus:
+        sentences.append(f"Another corpus: {corpus_title(p.corpus)}, {p.items:,} utterances of {p.classes} classes.")
+    elif not same_data:
+        sentences.append(f"Other classes: {p.classes} there, {classes} here.")
+    elif items != p.items:
+        same_data = abs(items - p.items) <= _SAME_SIZE * p.items
+        sentences.append(f"{p.items:,} utterances there, {items:,} here.")
+    if p.quoted:
+        same_split = False
+        sentences.append("The paper quotes this figure, and does not say how the data were divided.")
+    else:
+        same_split = same_data and _same_parts(p, protocol)
+        there = f"{owner.capitalize()} uses {p.protocol}"
+        sentences.append(f"{there}, as here." if same_split else f"{there}{_other_parts(p, protocol)}.")
+    if p.chosen_on_test:
+        sentences.append("Its numbers of neighbours were chosen on test items, which flatters it.")
+    if p.model == "hemogat":
+        if ((recipe.get("task") or {}).get("eval_scope") or "bank") == "bank":
+            sentences.append("There the neighbours of a test item are other test items; here they are training items.")
+        sentences.append(f"It reads vectors of fine-tuned BERT and wav2vec 2.0; this run reads {_vectors(recipe)}.")
+        if (run.get("model") or {}).get("name") == "hemogat":
+            sentences += _variant_differences(p, "hemogat", run_variant(recipe))
+    words, same_labels = _labels(p, recipe)
+    sentences += words
+    if p.note:
+        sentences.append(p.note)
+    return Beside(p, " ".join(sentences), same_data and same_split and same_labels)
+
+
+def _same_parts(p: Published, protocol: Mapping[str, Any]) -> bool:
+    """Whether a run is divided as published: by the corpus' own parts, as large as they were there."""
+    if protocol.get("name") != "official":
+        return False
+    sizes = [int(fold.get("test") or 0) for fold in protocol.get("folds") or []]
+    share = p.division[2] if p.division else None
+    return share is None or (bool(sizes) and all(abs(n - share * p.items) <= _SAME_SIZE * p.items for n in sizes))
+
+
+def _other_parts(p: Published, protocol: Mapping[str, Any]) -> str:
+    """What a run's parts are instead of the published ones, as the rest of a sentence."""
+    if p.mixes_speakers and protocol.get("mixes_speakers") is False:
+        return "; this run keeps speakers apart, which is harder"
+    return f"; this run follows the protocol {protocol.get('name') or 'that is not known'}"
+
+
+def _vectors(recipe: Mapping[str, Any]) -> str:
+    """What a run's vectors are made by, in words."""
+    features = recipe.get("features") or {}
+    if features.get("name") != "modalities":
+        return str(features.get("name") or "others")
+    read = (recipe.get("model") or {}).get("modality") or "both"
+    parts = []
+    for modality in ("text", "audio"):
+        part = features.get(modality)
+        if part is None or read not in (modality, "both"):
+            continue
+        name = part.get("name") if isinstance(part, Mapping) else part
+        model = part.get("model") if isinstance(part, Mapping) else None
+        made = "vectors that come with the corpus" if name == "given" else f"those of {model or name}"
+        parts.append(f"{made} ({modality})")
+    return " and ".join(parts) or "others"
+
+
 _NEAR = 0.015
 """How far a share of the items may be from the published one and still count as it: 81:9:10 is 80:10:10."""
 
@@ -429,6 +526,32 @@ _SERIES = {
     "kernel": f"{LHGNN_PAPER}, Table IV",
     "cluster": f"{LHGNN_PAPER}, Table V",
 }
+
+
+_HEMOGAT_KEYS = {f"model.{key}" for key in HEMOGAT_DEFAULTS}
+
+
+def published_parts(keys: Sequence[str], recipe: Mapping[str, Any], run: Mapping[str, Any]) -> Published | None:
+    """The row of Tables 4 to 6 of HemoGAT's paper that is of the same variant as a run.
+
+    Args:
+        keys: Settings in which the runs of a comparison differ.
+        recipe: The run's recipe.
+        run: Contents of its ``run.json``. A run on a corpus that the paper has not stands beside its row on IEMOCAP.
+
+    Returns:
+        None if other settings differ, too, or the paper has no such variant.
+    """
+    if not keys or not set(keys) <= _HEMOGAT_KEYS or (recipe.get("model") or {}).get("name") != "hemogat":
+        return None
+    name = (run.get("corpus") or {}).get("name")
+    corpus, ours = name if name == "meld" else "iemocap", run_variant(recipe)
+    varied = [key.removeprefix("model.") for key in keys]  # what runs have in common may be other than in the paper
+    variant = {**HEMOGAT_DEFAULTS, **{key: ours[key] for key in varied}}
+    tables = {"model.gnn": "5", "model.num_layers": "6"}
+    wanted = tables.get(keys[0], "4") if len(keys) == 1 else "4"
+    rows = [p for p in TWO_MODALITIES if p.model == "hemogat" and p.corpus == corpus and dict(p.variant) == variant]
+    return next((p for p in rows if p.source.endswith(f"Table {wanted}")), rows[0] if rows else None)
 
 
 def published_series(key: str, run: Mapping[str, Any] | None = None) -> dict[Any, Published]:

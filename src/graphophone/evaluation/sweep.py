@@ -10,6 +10,7 @@ from graphophone.evaluation.few_labels import TASK_WORDS
 from graphophone.evaluation.page import plain
 from graphophone.evaluation.published import task_names
 from graphophone.evaluation.results import flatten
+from graphophone.evaluation.two_modalities import GNN_WORDS, MODALITY_WORDS
 
 _AXES = {
     "protocol.labelled": ("training items with a label, %", 100.0),
@@ -24,9 +25,19 @@ _AXES = {
     "model.noise": ("variance of the noise", 1.0),
     "model.num_layers": ("layers", 1.0),
     "graph.k": ("k, neighbours", 1.0),
+    "graph.k_text": ("neighbours by text", 1.0),
+    "graph.k_audio": ("neighbours by audio", 1.0),
     "model.k": ("k, neighbours", 1.0),
 }
 """What an axis is called, and what its values are multiplied by."""
+
+_WORDS: dict[str, Mapping[Any, str]] = {
+    "model.modality": MODALITY_WORDS,
+    "model.gnn": GNN_WORDS,
+    "model.hm_gat": {True: "with HM-GAT", False: "without HM-GAT"},
+    "model.cmt": {True: "with CMT", False: "without CMT"},
+}
+"""What values are called that say by themselves what they are of."""
 
 MAX_LINES = 12
 """Lines beyond which a figure of curves cannot be read."""
@@ -40,7 +51,14 @@ def setting_words(key: str, value: Any) -> str:
     if key == "model.tasks":
         name = task_names(value)
         return TASK_WORDS.get(name, name.replace("+", " + "))
+    if key in _WORDS and value is not None:
+        return _WORDS[key].get(value, str(value))
     return "default" if value is None else plain(value)
+
+
+def speaks(key: str) -> bool:
+    """Whether a setting's values say by themselves what they are of."""
+    return key in _WORDS
 
 
 @dataclass(frozen=True)
@@ -171,6 +189,6 @@ def _line(settings: Sequence[tuple[str, Any]]) -> str:
     parts = []
     for key, value in settings:
         words = setting_words(key, value)
-        named = key == "model.tasks" or isinstance(value, str)
+        named = key == "model.tasks" or speaks(key) or isinstance(value, str)
         parts.append(words if named else f"{key.rpartition('.')[2]} = {words}")
     return ", ".join(parts)
