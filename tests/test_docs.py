@@ -174,7 +174,7 @@ def test_commands_parse(place: str, words: list[str], workplace: Path) -> None:
     options, rest = cli.build_parser().parse_known_args([word for word in words if word != "--debug"])
     assert hasattr(options, "run"), place
     options.overrides = rest
-    if options.run is cli.run_train:
+    if options.run in (cli.run_train, cli.run_neighbours):
         load_recipe(options.recipe, cli._overrides(options))
     elif options.run is cli.run_sweep:
         check_sweep(options)

@@ -93,7 +93,7 @@ def neighbour_grid(
         recipe: A recipe, its name, the path of a YAML file, or a mapping; its own numbers of neighbours do not matter.
         overrides: As in `graphophone.runs.train`.
         k_text: Numbers of neighbours by text.
-        k_audio: Numbers of neighbours by audio.
+        k_audio: Numbers of neighbours by audio; 0 of both leaves every utterance to itself.
         select_on: ``"test"`` tests every cell and chooses by that, as the released code of the paper does. It leaks:
             what comes of it is marked so everywhere, and no run is made.
         output: Folder of runs; the grid is in ``output/<recipe>-neighbours``, with ``-on-test`` behind it if it leaks.
@@ -111,8 +111,6 @@ def neighbour_grid(
         raise GridError(f"select_on is {select_on!r}; give validation or test")
     if recipe.graph["name"] != ModalKNN.name:
         raise GridError(f"graph.name is {recipe.graph['name']!r}, which has no neighbours by text and audio: modal_knn")
-    if (0, 0) in [(t, a) for t in texts for a in audios]:
-        raise GridError("k_text and k_audio are both 0 in a cell, which has no neighbours; leave 0 out of one of them")
     prepared = runs.prepare(recipe, progress=progress)
     protocol = make_protocol(recipe)
     splits = {seed: protocol.splits(prepared.corpus, seed=seed) for seed in recipe.seeds}

@@ -80,7 +80,8 @@ def words_tell_nothing(results: RunResults) -> str:
     """A sentence where a run reads transcripts that tell nothing of the class; else empty."""
     found = results.info.get("overlap") or []
     features = results.info.get("features") or {}
-    reads = bool(features.get("text")) and (results.recipe.get("model") or {}).get("modality") != "audio"
+    texts = bool(features.get("text")) or features.get("name") in ("minilm", "text_encoder")
+    reads = texts and (results.recipe.get("model") or {}).get("modality") != "audio"
     if not reads or not found or not all(silent(each) for each in found):
         return ""
     return (
