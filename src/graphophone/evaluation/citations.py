@@ -187,7 +187,7 @@ def citation_runs(
                 raise GraphophoneError(f"unknown network {network!r}; choose among {', '.join(NETWORKS)}")
             training = NETWORKS[network].training
             training = training if epochs is None else replace(training, epochs=epochs)
-            given = {"select": select, "patience": patience, "wait": wait}
+            given: dict[str, Any] = {"select": select, "patience": patience, "wait": wait}
             training = replace(training, **{key: value for key, value in given.items() if value is not None})
             row = there.get((graph, network, task, seed, *(getattr(training, key) for key in _DECIDE)))
             if row is None:
