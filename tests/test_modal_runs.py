@@ -81,7 +81,7 @@ def test_it_learns_and_writes_what_a_run_holds(spoken_run: Run, spoken: Path) ->
 
 def test_the_model_answers_as_it_was_tested_and_knows_training_items_only(spoken_run: Run, spoken: Path) -> None:
     told, table = predicted(spoken_run, spoken)
-    recognizer = Recognizer.from_pretrained(spoken_run.model)
+    recognizer = Recognizer.from_pretrained(spoken_run.model, workers=1)
     answers = recognizer.process_table(table)
     assert not answers.attrs["failures"]
     np.testing.assert_allclose(answers[P], told[P], atol=1e-6)
@@ -112,7 +112,9 @@ def test_other_networks_answer_as_they_were_tested(
     run = quietly(recipe, tmp_path)
     assert run.metrics["ua"]["mean"] > 0.6
     told, table = predicted(run, spoken)
-    np.testing.assert_allclose(Recognizer.from_pretrained(run.model).process_table(table)[P], told[P], atol=1e-6)
+    np.testing.assert_allclose(
+        Recognizer.from_pretrained(run.model, workers=1).process_table(table)[P], told[P], atol=1e-6
+    )
 
 
 def test_an_interrupted_training_ends_as_an_undisturbed_one(
