@@ -122,6 +122,7 @@ def test_registry():
         "graph_classification",
         "subgraph_classification",
         "transductive_classification",
+        "utterance_graph",
     ]
     assert TASKS.get("graph_classification") is GraphClassification
 

@@ -142,6 +142,7 @@ def test_what_the_registry_says_of_the_tasks():
         "clip_tagging": ("tagging", "spectrogram", "validation_map"),
         "subgraph_classification": ("classification", "nodes", "validation_ua"),
         "transductive_classification": ("classification", "nodes", "validation_wa"),
+        "utterance_graph": ("classification", "nodes", "validation_choice"),
     }
     for name in TASKS.names():
         if TASKS.get(name).reads != "nodes":  # their curves follow from the losses of the model
