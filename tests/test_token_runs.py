@@ -113,6 +113,19 @@ def test_sequences_need_tokens(recipe: dict[str, Any]) -> None:
         gp.train(recipe, progress=False)
 
 
+@pytest.mark.parametrize("model", ["subgraph_ssl", "glnn"])
+def test_other_networks_need_every_modality(recipe: dict[str, Any], tmp_path: Path, model: str) -> None:
+    task = "subgraph_classification" if model == "subgraph_ssl" else "graph_classification"
+    recipe |= {
+        "model": {"name": model},
+        "task": {"name": task},
+        "graph": {"name": "signed" if task[0] == "s" else "line"},
+    }
+    recipe["features"] |= {"sequences": False}
+    with pytest.raises(GraphophoneError, match="4 items lack a modality, the first u36"):
+        gp.train(recipe, output=tmp_path / "runs", progress=False)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_controls_see_what_the_network_reads(recipe: dict[str, Any], tmp_path: Path) -> None:
     recipe["features"] |= {"sequences": False}

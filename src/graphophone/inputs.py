@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from graphophone.evaluation.protocols import Split
 from graphophone.features import EXTRACTORS, FeaturePipeline, FeatureSet, Standardizer
 from graphophone.features.modalities import Modalities
 from graphophone.graphs import GraphBuilder, create_graph
+from graphophone.graphs.modalities import has_modality, split_modalities
 from graphophone.models import MODELS
 from graphophone.models.attached import content_ids
 from graphophone.models.bank import taken
@@ -67,11 +68,27 @@ class Input(ABC):
     Args:
         recipe: The recipe.
         prepared: Corpus and features.
+
+    Attributes:
+        takes_gaps: Whether an item may lack a modality.
+
+    Raises:
+        RecipeError: If an item lacks a modality, and none may; it names the item.
     """
+
+    takes_gaps: ClassVar[bool] = False
 
     def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
         self.recipe = recipe
         self.prepared = prepared
+        if prepared.pipeline.extractor.reads == "modalities" and not self.takes_gaps:
+            lacking = np.flatnonzero(np.isnan(prepared.vectors).any(axis=1))
+            if len(lacking):
+                raise RecipeError(
+                    f"{len(lacking)} items lack a modality, the first {prepared.corpus.table['id'].iloc[lacking[0]]}, "
+                    f"and {recipe.model['name']!r} needs all: leave them out, or set model.name to hemogat with "
+                    "model.alone true"
+                )
         self.graph: GraphBuilder = create_graph(recipe.graph["name"], **without_name(recipe.graph))
 
     @classmethod
@@ -406,18 +423,18 @@ class ModalInput(NodeInput):
         RecipeError: If an item lacks what the network reads.
     """
 
+    takes_gaps: ClassVar[bool] = True
+
     def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
         super().__init__(recipe, prepared)
-        lacking = np.isnan(self.vectors).any(axis=1)
-        options = recipe.model
-        if options.get("alone"):
+        if recipe.model.get("alone"):
             return
-        needed, begin = options.get("modality", "both"), 0
-        for name, width in self.sizes_of(prepared.pipeline)["in_channels"].items():
-            lacking = np.isnan(self.vectors[:, begin : begin + width]).any(axis=1)
-            begin += width
+        needed = recipe.model.get("modality", "both")
+        widths = self.sizes_of(prepared.pipeline)["in_channels"]
+        for name, part in split_modalities(torch.from_numpy(self.vectors), widths).items():
+            lacking = ~has_modality(part)
             if needed in (name, "both") and lacking.any():
-                item = prepared.corpus.table["id"].iloc[int(np.flatnonzero(lacking)[0])]
+                item = prepared.corpus.table["id"].iloc[int(lacking.nonzero()[0])]
                 raise RecipeError(
                     f"{int(lacking.sum())} items lack {name}, the first {item}: set model.alone to true, which trains "
                     "networks of one modality for them, or model.modality to what all items have"

@@ -232,6 +232,7 @@ def test_losses() -> None:
         ({}, {"factor": 1.0}, "task.factor"),
         ({}, {"warmup": 0.1}, "task.warmup"),
         ({"cmt_axis": "batch"}, {}, "eval_scope to split"),
+        ({"alone": True}, {"eval_scope": "split"}, "answer from the bank alone"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:cmt_axis")

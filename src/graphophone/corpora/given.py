@@ -12,9 +12,6 @@ import numpy as np
 from graphophone.errors import GraphophoneError
 from graphophone.registry import did_you_mean
 
-MODALITIES = ("text", "audio", "video")
-"""What an utterance can be known by, in the order in which their columns stand side by side."""
-
 
 @dataclass(frozen=True, eq=False)
 class Given:

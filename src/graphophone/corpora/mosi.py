@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from graphophone.corpora.base import Corpus, CorpusError, corpus_folder
-from graphophone.corpora.given import MODALITIES, Given
+from graphophone.corpora.given import Given
 from graphophone.corpora.table import read_table
 from graphophone.corpora.vectors import choose_modalities, read_vectors
+from graphophone.modalities import MODALITIES
 
 CLASSES = ("negative", "positive")
 """Names of the labels 0 and 1 of the table."""

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from graphophone.corpora.base import CorpusError
-from graphophone.corpora.given import MODALITIES
+from graphophone.modalities import MODALITIES
 from graphophone.registry import did_you_mean
 
 SUFFIXES = (".safetensors", ".npz")

@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -218,6 +219,41 @@ class Extractor(ABC):
     def __repr__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in self.config.items())
         return f"{type(self).__name__}({options})"
+
+
+class WeightedExtractor(Extractor):
+    """An extractor that rests on weights from a file or folder, which a saved model knows by their hash.
+
+    Args:
+        digest: Hash of the weights that are asked for; empty takes any.
+    """
+
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+
+    @functools.cached_property
+    @abstractmethod
+    def _found(self) -> tuple[Path, str]:
+        """Where the weights are, and their hash; looked for once."""
+
+    @property
+    def digest(self) -> str:
+        """Hash of the weights, and of what belongs to them.
+
+        Raises:
+            FeatureError: If none was given, and there are no weights.
+        """
+        return self._digest or self._found[1]
+
+    def prepare(self) -> None:
+        """Look for the weights.
+
+        Raises:
+            FeatureError: If there are none, or none with the hash that was asked for.
+            MissingDependencyError: If an optional package is missing.
+        """
+        super().prepare()
+        self._found  # noqa: B018 - looked for once
 
 
 EXTRACTORS: Registry[Extractor] = Registry(

@@ -12,14 +12,14 @@ from typing import Any
 import platformdirs
 
 from graphophone.features import pretrained
-from graphophone.features.base import Extractor, FeatureError, stable_hash
+from graphophone.features.base import FeatureError, WeightedExtractor, stable_hash
 from graphophone.files import write_text
 
 VARIABLE = "GRAPHOPHONE_ENCODERS"
 """Environment variable with folders of encoders, or folders that hold such folders, separated as in ``PATH``."""
 
 
-class Encoder(Extractor):
+class Encoder(WeightedExtractor):
     """An extractor that rests on a frozen network from a folder or a hub. Subclasses name their :attr:`options`.
 
     A model that was saved holds the name of its encoder's folder and the hash of its weights, no path. It takes the
@@ -34,8 +34,8 @@ class Encoder(Extractor):
 
     def __init__(self, model: str | os.PathLike[str], revision: str | None, digest: str) -> None:
         self._model = os.fspath(model)
+        super().__init__(digest)
         self._revision = revision
-        self._digest = digest
 
     @property
     def options(self) -> dict[str, Any]:
@@ -70,25 +70,6 @@ class Encoder(Extractor):
             FeatureError: If they cannot be found.
         """
         return self._found[0]
-
-    @property
-    def digest(self) -> str:
-        """Hash of configuration, tokeniser or preprocessing, and weights.
-
-        Raises:
-            FeatureError: If none was given, and there are no weights.
-        """
-        return self._digest or self._found[1]
-
-    def prepare(self) -> None:
-        """Look for the weights.
-
-        Raises:
-            FeatureError: If there are none, or none with the hash that was asked for.
-            MissingDependencyError: If transformers is not installed.
-        """
-        super().prepare()
-        self._found  # noqa: B018 - looked for once
 
     def _locate(self) -> Path:
         """The folder that the model was named by."""

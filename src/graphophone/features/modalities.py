@@ -15,9 +15,6 @@ from graphophone.features.extraction import Outcome
 if TYPE_CHECKING:
     from graphophone.corpora.base import Corpus
 
-MODALITIES = ("text", "audio", "video")
-"""In the order in which their columns lie."""
-
 Part = str | Mapping[str, Any] | None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphophone.features.base import Extractor, FeatureError, Level, stable_hash
+from graphophone.features.base import FeatureError, Level, WeightedExtractor, stable_hash
 from graphophone.features.cache import content_hash
 from graphophone.features.logmel128 import HOP, RATE, WINDOW, log_mel
 
@@ -25,7 +25,7 @@ _FRAMES, _BANDS, _DIMS = 96, 64, 128
 _BATCH = 16
 
 
-class Vggish(Extractor):
+class Vggish(WeightedExtractor):
     """Mean of the 128-dimensional VGGish embeddings of a recording's 0.96 s segments: one vector per recording.
 
     S. Hershey et al., "CNN architectures for large-scale audio classification", ICASSP 2017; what A. Shirian et al.
@@ -60,8 +60,8 @@ class Vggish(Extractor):
     min_samples = (_FRAMES - 1) * HOP + WINDOW
 
     def __init__(self, *, weights: str | os.PathLike[str] | None = None, digest: str = "") -> None:
+        super().__init__(digest)
         self._weights = None if weights is None else os.fspath(weights)
-        self._digest = digest
 
     @property
     def level(self) -> Level:
@@ -86,24 +86,6 @@ class Vggish(Extractor):
             FeatureError: If neither is known and there are no weights.
         """
         return {"weights": self._weights and Path(self._weights).name, "digest": self.digest}
-
-    @property
-    def digest(self) -> str:
-        """Hash of the weights.
-
-        Raises:
-            FeatureError: If none was given, and there are no weights.
-        """
-        return self._digest or self._found[1]
-
-    def prepare(self) -> None:
-        """Look for the weights.
-
-        Raises:
-            FeatureError: If there are none, or none with the hash that was asked for.
-        """
-        super().prepare()
-        self._found  # noqa: B018 - looked for once
 
     @functools.cached_property
     def _found(self) -> tuple[Path, str]:

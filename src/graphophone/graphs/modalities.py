@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from graphophone.graphs.base import GraphError, require
-
-MODALITIES = ("text", "audio", "video")
+from graphophone.modalities import MODALITIES
 
 
 def split_modalities(x: Tensor, in_channels: Mapping[str, int]) -> dict[str, Tensor]:

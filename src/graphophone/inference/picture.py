@@ -126,7 +126,7 @@ def draw_utterance(explanation: UtteranceExplanation, *, edges: int = 30) -> Fig
     marks = np.where(pulls["label_is"] == "true", "", "?")  # a label that the model gave itself
     parts = zip(pulls["recording"], pulls["label"], marks, pulls["near_by"], strict=True)
     names = [f"{name}: {label}{mark}, by {near}" for name, label, mark, near in parts]
-    _draw_evidence(known, names, pulls["score"].to_numpy(), "known utterances, and what they are near by")
+    _draw_evidence(known, names, pulls["score"].to_numpy(), "known utterances near by")
 
     _draw_bars(right, explanation)
     baseline = f"{explanation.baseline:+.2f} for an average one that hears nobody"

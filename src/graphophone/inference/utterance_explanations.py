@@ -25,12 +25,13 @@ from torch import Tensor
 from graphophone import audio
 from graphophone.features.base import Extractor
 from graphophone.features.modalities import Modalities
-from graphophone.graphs.modalities import MODALITIES, split_modalities
+from graphophone.graphs.modalities import split_modalities
 from graphophone.inference.bands import band_centres
 from graphophone.inference.clips import Clip, Heard, hear
 from graphophone.inference.explanations import grouped, integrate, log_odds
 from graphophone.inference.recognizer import Recognizer
 from graphophone.inference.recording_explanations import RecordingExplanation
+from graphophone.modalities import MODALITIES
 from graphophone.models.bank import Bank, has
 from graphophone.models.hemogat import HemoGAT
 from graphophone.nn.cross_attention import Sequences

@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from graphophone.graphs.attachment import Attachment, attach, choose, draw_reference, no_reference
 from graphophone.graphs.subgraphs import SubgraphSampler
 from graphophone.models.attached_convolution import ROWS, AttachedConvolution
-from graphophone.models.base import ModelError
+from graphophone.models.base import ModelError, evaluating
 
 # Nodes of one call of the network: those of about 300 subgraphs.
 NODES = 16384
@@ -76,7 +76,7 @@ def pseudo_label(model: nn.Module, sampler: SubgraphSampler, *, epoch: int = 0) 
     device = next((weight.device for weight in model.parameters()), sampler.x.device)
     labels = torch.full_like(sampler.labels, -1)
     confidence = torch.zeros(len(labels), dtype=torch.float32, device=labels.device)
-    with _evaluation(model):
+    with evaluating(model):
         for batch in sampler.parts(epoch):
             free = batch.y < 0
             nodes = (batch.x.to(device), batch.edge_index.to(device), batch.edge_weight.to(device))
@@ -158,7 +158,7 @@ def predict_attached(
     quick = how != "none" and AttachedConvolution.fits(model) and states in (None, getattr(model, "embed", None))
     step = max(1, (ROWS if quick else NODES) // (max(len(reference.x) for reference in references) + 1))
     total = squares = held = None
-    with _evaluation(model):
+    with evaluating(model):
         for draw, reference in enumerate(references):
             p, h = [], []
             convolution = AttachedConvolution(cast(Any, model), reference) if quick else None
@@ -189,17 +189,3 @@ def predict_attached(
     if draws == 1:
         spread = torch.zeros_like(mean)
     return AttachedPrediction(mean.float(), spread.float(), None if held is None else (held / draws).float())
-
-
-class _evaluation:  # noqa: N801 - a context manager, read as a word
-    """The network in evaluation mode, in the block under it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.training = model.training
-
-    def __enter__(self) -> None:
-        self.model.eval()
-
-    def __exit__(self, *error: object) -> None:
-        self.model.train(self.training)

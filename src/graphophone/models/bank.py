@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from graphophone.graphs.bank import ModalBank, TypedBank
-from graphophone.graphs.modal import ModalKNN, split_modalities
-from graphophone.models.base import ModelError
+from graphophone.graphs.modal import ModalKNN
+from graphophone.graphs.modalities import has_modality, split_modalities
+from graphophone.models.base import ModelError, evaluating
 from graphophone.models.hemogat import HemoGAT, Tokens
 from graphophone.nn.cross_attention import Sequences
 from graphophone.nn.typed_stack import Relations
@@ -50,7 +51,7 @@ def has(x: Tensor, network: HemoGAT) -> Tensor:
     parts = split_modalities(x, network.widths)
     there = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for name in network.needs:
-        there &= ~parts[name].isnan().any(dim=1)
+        there &= has_modality(parts[name])
     return there
 
 
@@ -165,12 +166,9 @@ class Bank:
     ) -> tuple[Tensor, Tensor]:
         """Logits ``[Q, classes]`` and states ``[Q, dims]`` by one network; arguments as `edges`, and token vectors."""
         network = self._network(name)
-        z = network.embed_new(x, self.states(name), edges, sequences=sequences)
-        training = network.training
-        network.classifier.eval()
-        logits = network.classifier(z)
-        network.classifier.train(training)
-        return logits, z
+        with evaluating(network):
+            z = network.embed_new(x, self.states(name), edges, sequences=sequences)
+            return network.classifier(z), z
 
     def answer(
         self,
@@ -196,8 +194,8 @@ class Bank:
                 [name for part in parts for name in part.route],
             )
         route = best_route(self.model, x)
-        probabilities: Tensor | None = None
-        states: Tensor | None = None
+        probabilities = x.new_full((len(x), self.model.num_classes), torch.nan)
+        states = x.new_zeros(len(x), self.wide)
         for name, network in self.model.routes().items():
             there = has(x, network)
             mine = torch.tensor([chosen == name for chosen in route], dtype=torch.bool, device=x.device)
@@ -208,15 +206,8 @@ class Bank:
             logits, z = self.answer_by(name, asked, found, taken(sequences, there.nonzero()[:, 0]))
             keep = mine[there]
             p = logits[keep].softmax(dim=1)
-            if probabilities is None or states is None:
-                wide = self.wide
-                probabilities = p.new_full((len(x), p.shape[1]), torch.nan)
-                states = p.new_zeros(len(x), wide)
             probabilities[mine] = p
             states[mine, : z.shape[1]] = z[keep]
-        if probabilities is None or states is None:
-            probabilities = x.new_full((len(x), self.model.num_classes), torch.nan)
-            states = x.new_zeros(len(x), self.wide)
         return BankAnswer(probabilities, states, route)
 
     @torch.no_grad()
@@ -243,12 +234,9 @@ class Bank:
         if not bool(has(x, network).all()):
             raise ModelError("an utterance lacks a modality: a graph of the split needs all; answer from the bank")
         found = self.edges_among(name, x) if edges is None else edges[name]
-        training = network.training
-        network.eval()
-        z = network.embed(x, found, sequences=sequences)
-        probabilities = network.classifier(z).softmax(dim=1)
-        network.train(training)
-        return probabilities, z
+        with evaluating(network):
+            z = network.embed(x, found, sequences=sequences)
+            return network.classifier(z).softmax(dim=1), z
 
     @cached_property
     def wide(self) -> int:
@@ -262,13 +250,9 @@ class Bank:
             sequences: Their token vectors by modality.
         """
         name, network = next(iter(self.model.routes().items()))
-        training = network.training
-        with torch.no_grad():
-            network.eval()
+        with torch.no_grad(), evaluating(network):
             z = network.embed(self.x, self.among_known(name), sequences=sequences)
-            logits = network.classifier(z)
-            network.train(training)
-        return logits, z
+            return network.classifier(z), z
 
 
 def taken(sequences: Mapping[str, Sequences] | None, rows: Tensor) -> dict[str, Sequences] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -83,6 +84,17 @@ def read_config(source: str | Path, **hub: Any) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ModelError(f"{path}: holds no JSON object; save the model again")
     return config
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, in the block under it; then in the mode that it had."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def usable_device(device: str | torch.device) -> torch.device:

@@ -29,15 +29,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from graphophone.models.base import ModelError, PretrainedModel
+from graphophone.models.base import ModelError, PretrainedModel, evaluating
 from graphophone.nn.cross_attention import CrossModalStream, Sequences, length_blocks
 from graphophone.nn.graph_stack import GNN, GraphStack, LastActivation, Norm, Plan
 from graphophone.nn.typed_stack import Relations, TypedPlan, TypedStack
@@ -298,7 +297,7 @@ class HemoGAT(PretrainedModel):
         if self.graph is None:
             return ()
         self._check_edges(edges)
-        with _evaluation(self):
+        with evaluating(self):
             return cast(Any, self.graph).states(self._nodes(*self._read(x)), edges)
 
     def answer(
@@ -327,7 +326,7 @@ class HemoGAT(PretrainedModel):
         Returns:
             ``[Q, C]``.
         """
-        with _evaluation(self):
+        with evaluating(self):
             return self.classifier(self.embed_new(x, bank, bank_edges, edge_weight, sequences=sequences))
 
     def embed_new(
@@ -345,7 +344,7 @@ class HemoGAT(PretrainedModel):
                 'cmt_axis="batch" attends over the utterances that come together, so that a new one has no answer of '
                 'its own; train with "tokens" or "pooled", or evaluate a whole split at once'
             )
-        with _evaluation(self):
+        with evaluating(self):
             raw, projected = self._read(x)
             graph = None
             if self.graph is not None:
@@ -486,14 +485,3 @@ def _check(name: str, value: str, known: Sequence[str]) -> None:
     """Refuse an option that there is not."""
     if value not in known:
         raise ModelError(f"hemogat has no {name} {value!r}; choose {', '.join(known)}")
-
-
-@contextmanager
-def _evaluation(model: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, in the block under it."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from graphophone.graphs.modal import ModalKNN
 from graphophone.models.bank import Bank, edges_among, has, taken
@@ -138,6 +139,11 @@ class UtteranceGraph(NodeTask):
                 "model.cmt_axis 'batch' answers for a whole split at once: set task.eval_scope to split, or choose "
                 "another axis"
             )
+        if eval_scope != "bank" and model.alone:
+            raise TaskError(
+                f"model.alone is true, but networks of one modality answer from the bank alone and task.eval_scope is "
+                f"{eval_scope}: set one of them otherwise"
+            )
         course: Any = "constant" if schedule == "plateau" else schedule
         optimization = Optimization(optimizer, learning_rate, weight_decay, betas, course, warmup)
         super().__init__(cast(Any, model), num_classes, optimization, validate_every, seed)
@@ -186,7 +192,6 @@ class UtteranceGraph(NodeTask):
         visible[nodes.train] = nodes.y[nodes.train]
         self._x, self._y = nodes.x[pool], visible[pool]
         self._ids = [nodes.ids[row] for row in pool.tolist()]
-        self._pool = pool
         self._graphs, self._edges = {}, {}
         self._bank = self._known = None
         for name, network in self.model.routes().items():
@@ -339,7 +344,7 @@ class UtteranceGraph(NodeTask):
                 self._edges[key] = self.bank.edges(name, x[rows])
             asked = taken(tokens, rows.nonzero()[:, 0])
             probabilities = self.bank.answer_by(name, x[rows], self._edges[key], asked)[0].softmax(dim=1)
-            confusion = self.validation_confusion.__class__(self.num_classes).to(self.device)(probabilities, y[rows])
+            confusion = MulticlassConfusionMatrix(self.num_classes).to(self.device)(probabilities, y[rows])
             score = float(weighted_f1(confusion))
             if name not in self._best or score > self._best[name][0]:
                 weights = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
