@@ -132,12 +132,12 @@ class PretrainedModel(
     registry.
 
     Attributes:
-        reads: What the network is given: a ``"graph"`` of nodes and edges, a ``"spectrogram"``, or a graph whose
-            ``"nodes"`` are recordings, each of which gets an answer.
+        reads: What the network is given: a ``"graph"`` of nodes and edges, a ``"spectrogram"``, a graph whose
+            ``"nodes"`` are recordings, each of which gets an answer, or a ``"dialogue"``, each turn of which gets one.
     """
 
     model_name: ClassVar[str] = ""
-    reads: ClassVar[Literal["graph", "spectrogram", "nodes"]] = "graph"
+    reads: ClassVar[Literal["graph", "spectrogram", "nodes", "dialogue"]] = "graph"
 
     @property
     def config(self) -> dict[str, Any]:
