@@ -71,12 +71,14 @@ class Input(ABC):
 
     Attributes:
         takes_gaps: Whether an item may lack a modality.
+        told: Columns of the corpus that a table of predictions has beside its own.
 
     Raises:
         RecipeError: If an item lacks a modality, and none may; it names the item.
     """
 
     takes_gaps: ClassVar[bool] = False
+    told: ClassVar[tuple[str, ...]] = ("speaker",)
 
     def __init__(self, recipe: Recipe, prepared: Prepared) -> None:
         self.recipe = recipe
@@ -442,12 +444,10 @@ class ModalInput(NodeInput):
 
     @staticmethod
     def sizes_of(pipeline: FeaturePipeline) -> dict[str, Any]:
-        """The width of the vectors of each modality."""
+        """The width of the vectors of each modality, and of its tokens where there are such."""
         extractor = pipeline.extractor
-        if isinstance(extractor, Modalities):
-            tokens = {"sequence_channels": extractor.widths} if extractor.sequences else {}
-            return {"in_channels": extractor.widths, **tokens}
-        return {"in_channels": {"text" if extractor.reads == "text" else "audio": pipeline.dims}}
+        tokens = isinstance(extractor, Modalities) and extractor.sequences
+        return {"in_channels": widths_of(pipeline), **({"sequence_channels": widths_of(pipeline)} if tokens else {})}
 
     def loader(
         self, rows: np.ndarray, standardizer: Standardizer, *, seed: int, training: bool = False
@@ -476,8 +476,20 @@ def _vector_extractors() -> list[str]:
     return [name for name in signals if EXTRACTORS.create(name).level == "utterance"]
 
 
+def widths_of(pipeline: FeaturePipeline) -> dict[str, int]:
+    """The width of the vectors of each modality; an extractor of one is of text where it reads text, else of audio."""
+    extractor = pipeline.extractor
+    if isinstance(extractor, Modalities):
+        return extractor.widths
+    return {"text" if extractor.reads == "text" else "audio": pipeline.dims}
+
+
 def input_class(recipe: Recipe) -> type[Input]:
     """What feeds networks that read what that of a recipe reads."""
+    if recipe.reads == "dialogue":
+        from graphophone.dialogue_inputs import DialogueInput  # which is an Input itself
+
+        return DialogueInput
     if recipe.reads == "nodes":
         return ModalInput if getattr(MODELS.get(recipe.model["name"]), "modalities", ()) else NodeInput
     return SpectrogramInput if recipe.reads == "spectrogram" else GraphInput

@@ -407,7 +407,9 @@ def refresh(recipe: Recipe, task: SupervisedTask, loader: Any, trainer: Trainer,
     task.to("cpu")
 
 
-def predictions_table(corpus: Corpus, rows: np.ndarray, answers: Mapping[str, np.ndarray], job: Job) -> pd.DataFrame:
+def predictions_table(
+    corpus: Corpus, rows: np.ndarray, answers: Mapping[str, np.ndarray], job: Job, columns: Sequence[str] = ("speaker",)
+) -> pd.DataFrame:
     """Predictions as a table: id, speaker where known, truth, answer, fold, seed, a column ``p_<class>`` each.
 
     Args:
@@ -415,6 +417,7 @@ def predictions_table(corpus: Corpus, rows: np.ndarray, answers: Mapping[str, np
         rows: Which of them, ``[n]``.
         answers: ``probabilities`` ``[n, classes]`` and, where the task gives it, ``spread`` ``[n]``.
         job: Whose predictions they are.
+        columns: Of the corpus that are taken over, where it has them.
 
     Returns:
         With the columns ``label`` and ``predicted``, or, where items have several labels, ``labels`` and ``predicted``
@@ -423,8 +426,9 @@ def predictions_table(corpus: Corpus, rows: np.ndarray, answers: Mapping[str, np
     table, probabilities = corpus.table.iloc[rows], answers["probabilities"]
     classes = np.array(corpus.classes, dtype=object)
     frame = pd.DataFrame({"id": table["id"].to_numpy()})
-    if "speaker" in table:
-        frame["speaker"] = table["speaker"].to_numpy()
+    for column in columns:
+        if column in table:
+            frame[column] = table[column].to_numpy()
     if corpus.multi_label:
         frame["labels"] = [";".join(labels) for labels in table["labels"]]
         frame["predicted"] = [";".join(classes[chosen]) for chosen in probabilities >= 0.5]
@@ -565,7 +569,7 @@ def train_job(
             answers = trained.answers(rows)
             measured = measure(corpus, rows, answers["probabilities"])
             result |= measured if part == "test" else {"validation": measured}
-            table = predictions_table(corpus, rows, answers, job)
+            table = predictions_table(corpus, rows, answers, job, source.told)
             write_csv(job.folder / f"{'predictions' if part == 'test' else part}.csv", table)
         result |= source.beside(split, standardizer, answers, job.folder) | task.findings()
         pseudo = task.pseudo_labels()

@@ -191,7 +191,7 @@ def _check_labels(recipe: Recipe, corpus: Corpus) -> None:
         RunError: Saying what to do with them.
     """
     without = int((~corpus.labelled).sum())
-    if without and recipe.reads != "nodes":
+    if without and recipe.reads not in ("nodes", "dialogue"):
         options = inspect.signature(corpora.CORPORA.get(recipe.corpus["name"])).parameters
         leave = "leave them out with corpus.unlabelled false, or " if "unlabelled" in options else ""
         raise RunError(
@@ -531,7 +531,7 @@ def train(
 
 def _write_sample(path: Path, split: Split, recipe: Recipe, prepared: Prepared) -> None:
     """One training utterance of median length, for the report's similarity heat map."""
-    if path.is_file() or recipe.reads == "nodes":  # a recording of one row is like itself
+    if path.is_file() or recipe.reads in ("nodes", "dialogue"):  # a recording of one row is like itself
         return
     corpus, pipeline, features = prepared.corpus, prepared.pipeline, prepared.features
     source = make_input(recipe, prepared)
@@ -576,7 +576,7 @@ def evaluate(folder: str | Path) -> Run:
             f"{folder}: no training has finished yet; go on with 'graphophone train {folder / 'recipe.yaml'}'"
         )
     classes = described["corpus"]["classes"]
-    text = {"id": str, "speaker": str, "label": str, "labels": str, "predicted": str, "fold": str}
+    text = {"id": str, "speaker": str, "dialogue": str, "label": str, "labels": str, "predicted": str, "fold": str}
     predictions = pd.concat(
         [pd.read_csv(path / "predictions.csv", dtype=text, keep_default_na=False) for path, _ in jobs],
         ignore_index=True,

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -117,6 +117,11 @@ class Bundle:
     def reads_nodes(self) -> bool:
         """Whether every recording is a node, which is attached to the reference graphs."""
         return self.model.reads == "nodes"
+
+    @property
+    def reads_dialogue(self) -> bool:
+        """Whether the network takes whole dialogues, with an answer for every turn."""
+        return self.model.reads == "dialogue"
 
     @property
     def has_bank(self) -> bool:
@@ -545,17 +550,23 @@ def _check_bank(bundle: Bundle, where: Path) -> None:
             f"{where / REFERENCES}: holds {len(bundle.references)} graphs, but the network {bundle.model_name!r} "
             "answers among the utterances of one; copy the whole model folder again"
         )
+    _check_widths(bundle, model.widths, where)
+
+
+def _check_widths(bundle: Bundle, expected: Mapping[str, int], where: Path) -> None:
+    """The features have the columns of each modality that the network expects."""
     extractor = bundle.pipeline.extractor
-    if isinstance(extractor, Modalities):
-        widths = {name: model.widths.get(name) for name in extractor.widths}
-        if widths != extractor.widths:
-            told, wanted = (
-                ", ".join(f"{name} {width}" for name, width in found.items()) for found in (extractor.widths, widths)
-            )
-            raise ModelFolderError(
-                f"{where / PIPELINE}: the features have the columns {told}, but {CONFIG} expects {wanted}; save the "
-                "model again with the pipeline it was trained with"
-            )
+    if not isinstance(extractor, Modalities):
+        return
+    widths = {name: expected.get(name) for name in extractor.widths}
+    if widths != extractor.widths:
+        told, wanted = (
+            ", ".join(f"{name} {width}" for name, width in found.items()) for found in (extractor.widths, widths)
+        )
+        raise ModelFolderError(
+            f"{where / PIPELINE}: the features have the columns {told}, but {CONFIG} expects {wanted}; save the "
+            "model again with the pipeline it was trained with"
+        )
 
 
 def _check_fit(bundle: Bundle) -> None:
@@ -582,8 +593,9 @@ def _check_fit(bundle: Bundle) -> None:
             "save the model again with the pipeline it was trained with"
         )
     builder = bundle.graph.config["name"]
-    if bundle.reads_spectrogram != (builder == "none"):
-        needs = "builds its graph itself" if bundle.reads_spectrogram else "needs the edges of a graph"
+    builds = bundle.reads_spectrogram or bundle.reads_dialogue
+    if builds != (builder == "none"):
+        needs = "builds its graph itself" if builds else "needs the edges of a graph"
         raise ModelFolderError(
             f"{where / PIPELINE}: the network {bundle.model_name!r} {needs}, but the graph is {builder!r}; "
             "save the model again with the graph it was trained with"
@@ -593,6 +605,8 @@ def _check_fit(bundle: Bundle) -> None:
             f"{where / PIPELINE}: the network {bundle.model_name!r} takes clips of one length, but the features have "
             "no number of frames; save the model again with a pipeline that has (frames=1024)"
         )
+    if bundle.reads_dialogue:
+        _check_widths(bundle, cast(Any, bundle.model).in_channels, where)
     columns = bundle.standardizer.dims
     if columns != dims:
         raise ModelFolderError(

@@ -41,8 +41,8 @@ AUGMENTATIONS: Registry[Any] = Registry(
     },
 )
 # What a model reads, and the augmentation and the graph that a recipe for it has unless it says otherwise.
-_AUGMENTATION_OF = {"graph": "frames", "spectrogram": "spectrogram", "nodes": "none"}
-_GRAPH_OF = {"spectrogram": "none", "nodes": "signed"}
+_AUGMENTATION_OF = {"graph": "frames", "spectrogram": "spectrogram", "nodes": "none", "dialogue": "none"}
+_GRAPH_OF = {"spectrogram": "none", "nodes": "signed", "dialogue": "none"}
 
 
 @dataclass
@@ -189,7 +189,7 @@ class Recipe:
 
     @property
     def reads(self) -> str:
-        """What the model reads: ``"graph"``, ``"spectrogram"`` or ``"nodes"``."""
+        """What the model reads: ``"graph"``, ``"spectrogram"``, ``"nodes"`` or ``"dialogue"``."""
         return _reads(self.model["name"])
 
     @property
@@ -440,7 +440,7 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
             raise RecipeError(f"{label}: {slot} must be a mapping with a 'name', not {section!r}")
         reads = "graph" if slot == "model" else _reads(names["model"])
         if slot == "graph" and reads in _GRAPH_OF and not section:
-            section["name"] = "modal_knn" if _modalities(names["model"]) else _GRAPH_OF[reads]
+            section["name"] = "modal_knn" if reads == "nodes" and _modalities(names["model"]) else _GRAPH_OF[reads]
         if slot == "augment":
             section.setdefault("name", _AUGMENTATION_OF[reads])
         new = chosen.get(f"{slot}.name")
@@ -459,7 +459,12 @@ def _resolve_names(data: dict[str, Any], chosen: Mapping[str, str], label: str) 
     return names
 
 
-_READ = {"graph": "graphs", "spectrogram": "spectrograms", "nodes": "recordings as nodes of one graph"}
+_READ = {
+    "graph": "graphs",
+    "spectrogram": "spectrograms",
+    "nodes": "recordings as nodes of one graph",
+    "dialogue": "dialogues",
+}
 
 
 def _check_reads(names: Mapping[str, str], label: str) -> None:
@@ -476,7 +481,7 @@ def _check_reads(names: Mapping[str, str], label: str) -> None:
         raise RecipeError(
             f"{label}: model {model!r} reads a graph of each recording; set graph.name to a builder such as cycle_topk"
         )
-    if reads == "spectrogram" and joins != "nothing":
+    if reads in ("spectrogram", "dialogue") and joins != "nothing":
         raise RecipeError(f"{label}: model {model!r} builds its graph itself; set graph.name to none")
     if reads == "nodes" and joins != "recordings":
         graphs = [name for name in _registry("graph").names() if _joins(name) == "recordings"]

@@ -45,6 +45,11 @@ def weighted_f1(confusion: Tensor) -> Tensor:
     return (f1 * support).sum() / support.sum()
 
 
+def choice(f1: Tensor, loss: Tensor) -> Tensor:
+    """What chooses an epoch by weighted F1: of equal ones, the lower loss decides."""
+    return f1 - 1e-6 * loss
+
+
 class SupervisedTask(LightningModule):
     """A network that learns from labels.
 
@@ -56,7 +61,7 @@ class SupervisedTask(LightningModule):
     Attributes:
         kind: ``"classification"``: one label per item; ``"tagging"``: any number.
         reads: ``"graph"``: batches of graphs; ``"spectrogram"``: batches of spectrograms; ``"nodes"``: recordings that
-            are nodes of one graph, or of many.
+            are nodes of one graph, or of many; ``"dialogue"``: batches of dialogues.
         monitor: The logged figure that chooses an epoch; higher is better.
         monitor_words: The same in words.
         curves: Names of what is logged in every epoch.
@@ -70,7 +75,7 @@ class SupervisedTask(LightningModule):
     """
 
     kind: ClassVar[Literal["classification", "tagging"]]
-    reads: ClassVar[Literal["graph", "spectrogram", "nodes"]]
+    reads: ClassVar[Literal["graph", "spectrogram", "nodes", "dialogue"]]
     monitor: ClassVar[str]
     monitor_words: ClassVar[str]
     curves: tuple[str, ...]

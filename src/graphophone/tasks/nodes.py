@@ -69,7 +69,7 @@ class NodeTask(SupervisedTask):
     """
 
     kind: ClassVar[Literal["classification", "tagging"]] = "classification"
-    reads: ClassVar[Literal["graph", "spectrogram", "nodes"]] = "nodes"
+    reads: ClassVar[Literal["graph", "spectrogram", "nodes", "dialogue"]] = "nodes"
     monitor: ClassVar[str] = "validation_ua"
     monitor_words: ClassVar[str] = "validation UA"
 

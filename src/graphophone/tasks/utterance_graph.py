@@ -17,16 +17,13 @@ from graphophone.graphs.modal import ModalKNN
 from graphophone.models.bank import Bank, edges_among, has, taken
 from graphophone.models.hemogat import HemoGAT
 from graphophone.nn.cross_attention import Sequences
-from graphophone.tasks.base import weighted_f1
+from graphophone.tasks.base import choice, weighted_f1
 from graphophone.tasks.nodes import Nodes, NodeTask, Recordings
 from graphophone.tasks.optimization import Optimization, TaskError
 
 Scope = Literal["bank", "split", "transductive"]
 Loss = Literal["cross_entropy", "gce"]
 Plateau = Literal["plateau", "constant", "cosine", "onecycle"]
-
-# What a better loss is worth beside a better F1: it decides between equals only.
-_TIE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -325,7 +322,7 @@ class UtteranceGraph(NodeTask):
         """Log what chooses the epoch; keep each network of one modality where it is best."""
         f1 = weighted_f1(self.validation_confusion.compute())
         self.log("validation_weighted_f1", f1, prog_bar=True)
-        self.log("validation_choice", f1 - _TIE * self.validation_loss.compute())
+        self.log("validation_choice", choice(f1, self.validation_loss.compute()))
         super().on_validation_epoch_end()
         self._keep_alone()
 
