@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from graphophone.modalities import MODALITIES
-from graphophone.models.base import PretrainedModel
+from graphophone.models.base import ModelError, PretrainedModel
 from graphophone.nn.dialogue import DialogueBatch, EdgeTables
 
 
@@ -30,13 +30,18 @@ class DialogueClassifier(PretrainedModel):
     A turn may lack modalities (``batch.present``); one that lacks all of them is answered for from the others' alone.
     Neither padding nor the dialogues beside it change the answer for a dialogue.
 
+    Subclasses call `read_in` in their constructor, implement `states`, and set ``classifier``; those that learn more
+    than labels also implement `forward`.
+
     Symbols: B dialogues, T turns, C classes.
 
     Attributes:
         in_channels: Modality to the width of its vectors, in the order of `modalities`.
         num_classes: C.
+        past: Turns before it that edges and attention join to a turn; None: all.
         future: Turns after it that an answer may hear; None: all; 0: only turns before it.
         loss_names: Keys of ``losses`` of what `forward` gives.
+        classifier: From what `states` gives to class scores.
     """
 
     reads: ClassVar[Literal["graph", "spectrogram", "nodes", "dialogue"]] = "dialogue"
@@ -44,11 +49,49 @@ class DialogueClassifier(PretrainedModel):
     loss_names: tuple[str, ...] = ()
     in_channels: dict[str, int]
     num_classes: int
+    past: int | None = None
     future: int | None = None
+    classifier: nn.Module
+
+    def read_in(
+        self, in_channels: Mapping[str, int], num_classes: int, *, past: int | None = None, future: int | None = None
+    ) -> None:
+        """Set what all networks of dialogues have: widths in the order of `modalities`, classes, and who is heard.
+
+        Raises:
+            ModelError: If a modality is unknown, there is none, or a number is too small.
+        """
+        known = ", ".join(self.modalities)
+        if not isinstance(in_channels, Mapping) or not in_channels or set(in_channels) - set(self.modalities):
+            raise ModelError(f"in_channels is {in_channels!r}: give a width for each modality that there is of {known}")
+        for name, value, least in (
+            *((f"in_channels of {name}", width, 1) for name, width in in_channels.items()),
+            ("num_classes", num_classes, 1),
+            ("past", past, 0),
+            ("future", future, 0),
+        ):
+            if value is not None and value < least:
+                raise ModelError(f"{name} is {value}; give at least {least}")
+        self.in_channels = {name: int(in_channels[name]) for name in self.modalities if name in in_channels}
+        self.num_classes = num_classes
+        self.past = past
+        self.future = future
+
+    def checked(self, batch: DialogueBatch) -> DialogueBatch:
+        """The batch, after a look whether it has what the network reads.
+
+        Raises:
+            ModelError: If it has other modalities, or vectors of another width.
+        """
+        given = {name: part.size(-1) for name, part in batch.x.items()}
+        if list(given.items()) != list(self.in_channels.items()):
+            wanted, got = (", ".join(f"{k} {v}" for k, v in it.items()) or "none" for it in (self.in_channels, given))
+            raise ModelError(f"dialogues with {got} columns for a network of {wanted}: give these, in this order")
+        return batch
 
     def forward(self, batch: DialogueBatch) -> DialogueOutput:
         """Class scores (logits) of every turn, and auxiliary losses by name."""
-        raise NotImplementedError
+        return DialogueOutput(self.classifier(self.states(batch)), {})
 
     def states(self, batch: DialogueBatch) -> Tensor:
         """A vector per turn before the classifier ``[B, T, dims]``."""

@@ -16,6 +16,8 @@ MODELS: Registry[PretrainedModel] = Registry(
         "cnn14": "graphophone.models.cnn14:CNN14",
         "cogcn": "graphophone.models.cogcn:CoGCN",
         "compact_ser": "graphophone.models.compact_ser:CompactSER",
+        "dialogue_gru": "graphophone.models.dialogue_gru:DialogueGRU",
+        "dialogue_transformer": "graphophone.models.dialogue_transformer:DialogueTransformer",
         "ga_gru": "graphophone.models.ga_gru:GAGRU",
         "hemogat": "graphophone.models.hemogat:HemoGAT",
         "lhgnn": "graphophone.models.lhgnn:LHGNN",

@@ -1,0 +1,80 @@
+"""Recurrence along a dialogue, the plainest network that knows what was said before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from graphophone.models.base import ModelError
+from graphophone.models.dialogue import DialogueClassifier
+from graphophone.nn.dialogue import DialogueBatch
+from graphophone.nn.turn_input import TurnInput
+
+
+class DialogueGRU(DialogueClassifier):
+    """Gated recurrence over the turns of a dialogue, modalities side by side: a baseline without graph.
+
+    Each direction is as wide as makes ``hidden_channels`` of both.
+
+    Args:
+        in_channels: Modality to the width of its vectors.
+        num_classes: C.
+        speakers: How many speakers have a learned vector, in the order of their first turns; 0: who speaks is not
+            known.
+        future: None: the recurrence runs in both directions; else forwards alone, so that an answer hears no later
+            turn, whatever the number.
+        hidden_channels: Width of projections and states, even.
+        num_layers: Recurrent layers.
+        residual: Whether the projections are added to what the recurrence gives.
+        dropout: Probability, everywhere.
+
+    Raises:
+        ModelError: If a number is too small or odd, or a modality unknown.
+    """
+
+    model_name = "dialogue_gru"
+
+    def __init__(
+        self,
+        *,
+        in_channels: Mapping[str, int],
+        num_classes: int,
+        speakers: int = 9,
+        future: int | None = None,
+        hidden_channels: int = 256,
+        num_layers: int = 2,
+        residual: bool = True,
+        dropout: float = 0.4,
+    ) -> None:
+        super().__init__()
+        self.read_in(in_channels, num_classes, future=future)
+        if hidden_channels < 2 or hidden_channels % 2 or num_layers < 1:
+            raise ModelError(
+                f"hidden_channels and num_layers are {hidden_channels} and {num_layers}; give an even number, and 1 "
+                "layer at least"
+            )
+        h, directions = hidden_channels, 1 if future is not None else 2
+        self.input = TurnInput(self.in_channels, h, dropout=dropout, speakers=speakers)
+        self.gru = nn.GRU(
+            self.input.out_channels,
+            h // directions,
+            num_layers,
+            batch_first=True,
+            bidirectional=directions == 2,
+            dropout=dropout if num_layers > 1 else 0.0,
+        )
+        self.skip = nn.Linear(self.input.out_channels, h) if residual else None
+        self.norm = nn.LayerNorm(h)
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(h, h), nn.ReLU(), nn.Dropout(dropout), nn.Linear(h, num_classes)
+        )
+
+    def states(self, batch: DialogueBatch) -> Tensor:
+        """A vector per turn before the classifier ``[B, T, hidden_channels]``."""
+        x = self.input(self.checked(batch))
+        # Packed, so that the backward direction begins at the last turn and not in padding.
+        packed = pack_padded_sequence(x, batch.lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+        heard, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.size(1))
+        return self.norm(heard if self.skip is None else heard + self.skip(x))
