@@ -1,0 +1,116 @@
+"""Hypergraph convolution of dialogues: a hyperedge for every modality, and one for every turn."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from graphophone.errors import GraphophoneError
+from graphophone.nn.dialogue import DialogueGraph
+
+Weighting = Literal["none", "denominator", "standard"]
+
+_ONE_BEFORE_SOFTPLUS = math.log(math.e - 1)
+
+
+class HyperedgeWeights(nn.Module):
+    r"""Learned positive weights of a dialogue's hyperedges and nodes, by kind; all are 1 at first.
+
+    The published code has one for every place in a batch, so that what a turn weighs depends on the dialogues before
+    it. Here there is one for every modality's hyperedge, one for the hyperedges of turns, and one for the nodes of a
+    modality.
+
+    Args:
+        modalities: M.
+        weighting: See `DialogueHypergraphConv`.
+    """
+
+    def __init__(self, modalities: int, weighting: Literal["denominator", "standard"]) -> None:
+        super().__init__()
+        self.modality = nn.Parameter(torch.full((modalities,), _ONE_BEFORE_SOFTPLUS))
+        self.turn = nn.Parameter(torch.full((), _ONE_BEFORE_SOFTPLUS))
+        # In the standard form nodes have no weights.
+        self.node = (
+            nn.Parameter(torch.full((modalities,), _ONE_BEFORE_SOFTPLUS)) if weighting == "denominator" else None
+        )
+        self.weighting = weighting
+
+
+class DialogueHypergraphConv(nn.Module):
+    r"""Hypergraph convolution of M3NET (Chen et al., 2023), as RIGSL (Xiong et al., 2025) has it.
+
+    .. math::
+        Y = \mathrm{LeakyReLU}_{0.01}(D^{-1} H B^{-1} H^T X + b)
+
+    Every node lies in two hyperedges, that of its modality (all its turns) and that of its turn (all its modalities),
+    so that without weights Y is the activated middle of two means: no message is passed. Where the graph has a window,
+    the hyperedge of a modality is a window around each node (`DialogueGraph.hears`).
+
+    Args:
+        channels: Width of the states.
+
+    Shapes:
+        x ``[B, M, T, channels]``, zeros at absent nodes -> the same.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def spread(self, x: Tensor, graph: DialogueGraph, weights: HyperedgeWeights | None = None) -> Tensor:
+        r"""The product :math:`D^{-1} H B^{-1} H^T X`.
+
+        Args:
+            x: ``[B, M, T, channels]``.
+            graph: The nodes.
+            weights: Of hyperedges w and nodes :math:`\omega`. ``denominator``, as published:
+                :math:`B_{ee} = \sum_i H_{ie} \omega_i` and :math:`D_{ii} = \sum_e H_{ie} w_e`; ``standard``:
+                :math:`D^{-1} H W B^{-1} H^T X` with :math:`B_{ee} = \sum_i H_{ie}`. None: all are 1.
+        """
+        there = graph.present.to(x.dtype)
+        if graph.past is None and graph.future is None:
+            count = there.sum(dim=2, keepdim=True)
+            over_time = x.sum(dim=2, keepdim=True)
+        else:
+            hears = graph.hears.to(x.dtype)
+            count = hears.sum(dim=3)
+            over_time = hears @ x
+        node = there
+        if weights is not None and weights.node is not None:
+            omega = F.softplus(weights.node)[:, None]
+            count, node = count * omega, there * omega
+        over_time = over_time / _divisor(count)[..., None]
+        in_turn = x.sum(dim=1, keepdim=True) / _divisor(node.sum(dim=1, keepdim=True))[..., None]
+        if weights is None:
+            return (over_time + in_turn) * (there / 2)[..., None]
+        modality, turn = F.softplus(weights.modality)[:, None, None], F.softplus(weights.turn)
+        if weights.weighting == "standard":
+            over_time, in_turn = over_time * modality, in_turn * turn
+        return (over_time + in_turn) * (there[..., None] / (modality + turn))
+
+    def forward(self, x: Tensor, graph: DialogueGraph, weights: HyperedgeWeights | None = None) -> Tensor:
+        """States of all nodes, zeros at absent ones."""
+        out = F.leaky_relu(self.spread(x, graph, weights) + self.bias)
+        return out.masked_fill(~graph.present[..., None], 0)
+
+
+def shared_weights(modalities: int, weighting: Weighting) -> HyperedgeWeights | None:
+    """Weights for a stack of layers to share, or none.
+
+    Raises:
+        GraphophoneError: If there is no such weighting.
+    """
+    if weighting == "none":
+        return None
+    if weighting not in ("denominator", "standard"):
+        raise GraphophoneError(f"hyperedge weights {weighting!r} are none of none, denominator, standard")
+    return HyperedgeWeights(modalities, weighting)
+
+
+def _divisor(count: Tensor) -> Tensor:
+    """A sum of weights to divide by, 1 where there is nothing to sum."""
+    return count.masked_fill(count == 0, 1)
