@@ -14,6 +14,7 @@ from graphophone.errors import UnknownNameError
 def test_every_name_has_an_adapter_that_says_what_it_reads() -> None:
     assert corpora.list_corpora() == [
         "audioset",
+        "conversation",
         "crema_d",
         "emodb",
         "esc50",

@@ -26,6 +26,7 @@ CORPORA: Registry[Corpus] = Registry(
     "corpus",
     {
         "audioset": "graphophone.corpora.audioset:load",
+        "conversation": "graphophone.corpora.conversation:load",
         "crema_d": "graphophone.corpora.crema_d:load",
         "emodb": "graphophone.corpora.emodb:load",
         "esc50": "graphophone.corpora.esc50:load",

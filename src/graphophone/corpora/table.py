@@ -81,7 +81,7 @@ def load(
     Raises:
         CorpusError: If there is no such file or column, or the file is not such a table.
     """
-    path = _find(Path(root).expanduser().absolute(), file)
+    path = find_table(Path(root).expanduser().absolute(), file)
     name = name or path.stem
     frame, rows, problems = read_any(path, delimiter, encoding)
     wanted = {
@@ -122,16 +122,23 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _find(root: Path, file: str | None) -> Path:
+def find_table(root: Path, file: str | None, more: Sequence[str] = ()) -> Path:
+    """A table that ``root`` is, or that it holds, by its name or as the only one; ``more`` are further suffixes of it.
+
+    Raises:
+        CorpusError: If there is none, or one cannot be told.
+    """
     path = root / file if file else root
     if path.is_dir():
-        tables = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        suffixes = (*SUFFIXES, *more)
+        tables = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))
         if len(tables) != 1:
             found = f"holds {len(tables)}: {', '.join(p.name for p in tables)}" if tables else "holds none"
             raise CorpusError(f"{path} is a folder and {found}; name the table with file=NAME")
         path = tables[0]
     if not path.is_file():
-        raise CorpusError(f"{path}: no such table; give a CSV, TSV or Parquet file as root")
+        kinds = ["CSV", "TSV", "Parquet", *(suffix[1:].upper() for suffix in more)]
+        raise CorpusError(f"{path}: no such table; give a {', '.join(kinds[:-1])} or {kinds[-1]} file as root")
     return path
 
 
