@@ -9,6 +9,7 @@ from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
     balanced_accuracy_score,
+    f1_score,
     precision_score,
     roc_auc_score,
 )
@@ -17,9 +18,12 @@ from graphophone.evaluation.metrics import (
     SCALARS,
     MetricError,
     classification_metrics,
+    confusions_of_groups,
     metrics_from_predictions,
+    micro_f1_without,
     reliability,
     summarize,
+    weighted_f1,
 )
 
 
@@ -80,6 +84,11 @@ def test_precision_recall_and_areas_agree_with_scikit_learn(seed: int, items: in
     for average in ("weighted", "macro"):
         expected = precision_score(target, predicted, average=average, zero_division=0.0)
         assert m[f"{average}_precision"] == pytest.approx(expected)
+    counts = np.array(m["confusion"])
+    assert weighted_f1(counts) == pytest.approx(m["weighted_f1"])
+    others = np.arange(1, classes)
+    expected = f1_score(target, predicted, labels=others, average="micro", zero_division=0.0)
+    assert (micro_f1_without(counts, 0) or 0.0) == pytest.approx(expected)
     flags = onehot(target, classes)
     assert m["micro_ap"] == pytest.approx(average_precision_score(flags.ravel(), p.ravel()))
     assert m["micro_auc"] == pytest.approx(roc_auc_score(flags.ravel(), p.ravel()))
@@ -88,6 +97,28 @@ def test_precision_recall_and_areas_agree_with_scikit_learn(seed: int, items: in
             assert row["auc"] == pytest.approx(roc_auc_score(flags[:, i], p[:, i]))
         else:
             assert row["auc"] is None
+
+
+def test_micro_f1_without_neutral() -> None:
+    # Three of joy: one found, one taken for neutral, one for anger. Two neutral: one taken for joy.
+    target, answers = [1, 1, 1, 0, 0], [1, 0, 2, 0, 1]
+    m = classification_metrics(target, onehot(answers, 3), ["Neutral", "joy", "anger"])
+    assert m["micro_f1_no_neutral"] == pytest.approx(2 * 1 / (3 + 3))  # one right; three are, three are named
+    assert classification_metrics(target, onehot(answers, 3), list("abc"))["micro_f1_no_neutral"] is None
+    assert classification_metrics([0, 0], onehot([0, 0], 2), ["neutral", "joy"])["micro_f1_no_neutral"] is None
+    both = classification_metrics(target, onehot(answers, 3), ["neutral", "no emotion", "joy"])
+    assert both["micro_f1_no_neutral"] is None  # which of them is left out is not known
+
+
+def test_confusions_of_groups() -> None:
+    rng = np.random.default_rng(0)
+    group, target, predicted = rng.integers(0, 4, 50), rng.integers(0, 3, 50), rng.integers(0, 3, 50)
+    counts = confusions_of_groups(group, target, predicted, 5, 3)
+    assert counts.shape == (5, 3, 3)
+    for number in range(5):
+        own = group == number
+        expected = [[int(((target == a) & (predicted == b) & own).sum()) for b in range(3)] for a in range(3)]
+        assert counts[number].tolist() == expected
 
 
 def test_classes_that_never_occur_do_not_lower_the_averages() -> None:

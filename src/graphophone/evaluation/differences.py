@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from graphophone.evaluation.measures import DASH, Measure
-from graphophone.evaluation.metrics import unweighted_accuracy
+from graphophone.evaluation.metrics import unweighted_accuracy, weighted_f1
 from graphophone.evaluation.results import JobResult
 from graphophone.evaluation.statistics import Comparison, compare_paired
 
@@ -17,6 +17,12 @@ Pair = tuple[str, int]
 
 LEAST_SEEDS = 3
 """Seeds from which on an interval is over seeds; fewer say next to nothing about chance."""
+
+_OF_COUNTS: dict[str, Callable[[np.ndarray], float]] = {
+    "ua": unweighted_accuracy,
+    "wa": lambda counts: float(np.trace(counts) / counts.sum()),
+    "weighted_f1": weighted_f1,
+}
 
 
 def pair_metrics(jobs: Iterable[JobResult]) -> dict[Pair, Mapping[str, Any]]:
@@ -38,9 +44,8 @@ def seed_values(metrics: Mapping[Pair, Mapping[str, Any]], key: str) -> dict[int
     values: dict[int, float] = {}
     for seed in dict.fromkeys(seed for _, seed in metrics):
         parts = [part for (_, other), part in metrics.items() if other == seed]
-        if key in {"ua", "wa"} and all(part.get("confusion") for part in parts):
-            counts = np.sum([part["confusion"] for part in parts], axis=0)
-            values[seed] = unweighted_accuracy(counts) if key == "ua" else float(np.trace(counts) / counts.sum())
+        if key in _OF_COUNTS and all(part.get("confusion") for part in parts):
+            values[seed] = _OF_COUNTS[key](np.sum([part["confusion"] for part in parts], axis=0))
             continue
         known = [part[key] for part in parts if part.get(key) is not None]
         if known:

@@ -27,6 +27,7 @@ class Measure:
         words: Its name within a sentence.
         percent: Whether it is written in percent with one digit, rather than as it is with three.
         bounded: Whether it lies between 0 and 1, where intervals are then cut.
+        optional: Whether tables leave it out where it is not defined.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Measure:
     words: str
     percent: bool = True
     bounded: bool = True
+    optional: bool = False
 
     @property
     def unit(self) -> str:
@@ -116,6 +118,10 @@ _MICRO_AUC = Measure(
 _MICRO_AP = Measure(
     "micro_ap", "Average precision of all pairs (micro AP)", "Micro AP", "micro average precision", percent=False
 )
+_EMOTIONS = Measure(
+    "micro_f1_no_neutral", "Micro F1 without neutral", "Micro F1 w/o neutral", "micro F1 without the neutral class",
+    optional=True,
+)  # fmt: skip
 _MICRO_TAGS = Measure("micro_f1", "Micro F1 at 0.5", "Micro F1", "micro F1", percent=False)
 _MACRO_TAGS = Measure("macro_f1", "Macro F1 at 0.5", "Macro F1", "macro F1", percent=False)
 
@@ -149,7 +155,7 @@ WORDS = Measures(
     cards=(_WEIGHTED_F1, _ACCURACY, _UA, _ECE),
     table=(
         *(_WEIGHTED_F1, _ACCURACY, _UA, _F1, _WEIGHTED_PRECISION, _MACRO_PRECISION),
-        *(_ECE, MAP, _MAUC, _MICRO_AP, _MICRO_AUC),
+        *(_EMOTIONS, _ECE, MAP, _MAUC, _MICRO_AP, _MICRO_AUC),
     ),
     sounds=False,
 )

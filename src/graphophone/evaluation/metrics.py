@@ -25,28 +25,35 @@ ECE_BINS = 15
 
 SCALARS = (
     *("ua", "wa", "weighted_f1", "macro_f1", "weighted_precision", "macro_precision", "weighted_recall"),
-    *("ece", "nll", "brier", "map", "mauc", "micro_ap", "micro_auc"),
+    *("ece", "nll", "brier", "map", "mauc", "micro_ap", "micro_auc", "micro_f1_no_neutral"),
 )
 """Keys of the single numbers in what :func:`classification_metrics` returns."""
+
+NEUTRAL = frozenset({"neutral", "neutrality", "neu", "no emotion", "no_emotion"})
+"""Names of the class without emotion, in small letters."""
 
 Kind = Literal["classification", "tagging"]
 """One label per item, or any number of tags."""
 
 __all__ = [
     "ECE_BINS",
+    "NEUTRAL",
     "SCALARS",
     "TAGGING_SCALARS",
     "Kind",
     "MetricError",
     "classification_metrics",
+    "confusions_of_groups",
     "kind_of",
     "metrics_from_predictions",
+    "micro_f1_without",
     "reliability",
     "scalars",
     "summarize",
     "tag_targets",
     "tagging_metrics",
     "unweighted_accuracy",
+    "weighted_f1",
 ]
 
 
@@ -82,6 +89,49 @@ def unweighted_accuracy(confusion: np.ndarray) -> float:
     support = confusion.sum(axis=1)
     present = support > 0
     return float((np.diag(confusion)[present] / support[present]).mean())
+
+
+def weighted_f1(confusion: np.ndarray) -> float:
+    """Mean of the F1 of the classes, weighted by how many items they have.
+
+    Args:
+        confusion: Counts ``[true, predicted]``.
+    """
+    support = confusion.sum(axis=1)
+    f1 = 2 * np.diag(confusion) / np.maximum(support + confusion.sum(axis=0), 1)
+    return float(np.average(f1, weights=support))
+
+
+def micro_f1_without(confusion: np.ndarray, left_out: int) -> float | None:
+    """F1 of the answers of all classes but one, counted together; the usual figure on DailyDialog, without neutral.
+
+    Args:
+        confusion: Counts ``[true, predicted]``.
+        left_out: The class that does not count: an item of it that gets another answer is a false alarm of that one.
+
+    Returns:
+        None where no item is of another class and no answer names one.
+    """
+    kept = np.arange(len(confusion)) != left_out
+    named = int(confusion[kept].sum() + confusion[:, kept].sum())
+    return float(2 * np.diag(confusion)[kept].sum() / named) if named else None
+
+
+def confusions_of_groups(
+    group: np.ndarray, target: np.ndarray, predicted: np.ndarray, groups: int, classes: int
+) -> np.ndarray:
+    """Confusion counts of every group of items, int64 ``[groups, true, predicted]``.
+
+    Args:
+        group: Number of the group of each item ``[items]``.
+        target: Class of each item ``[items]``.
+        predicted: What it was taken for ``[items]``.
+        groups: How many groups there are.
+        classes: How many classes there are.
+    """
+    counts = np.zeros((groups, classes, classes), dtype=np.int64)
+    np.add.at(counts, (group, target, predicted), 1)
+    return counts
 
 
 def reliability(y_true: Any, probabilities: Any, bins: int = ECE_BINS) -> list[dict[str, float | int | None]]:
@@ -144,6 +194,8 @@ def classification_metrics(
           ROC curve of their probability, each class against all others; ``mauc`` is None where all items are
           of one class. ``micro_ap``, ``micro_auc``: the same of all pairs of item and class as one ranking; the area
           is None with one class;
+        * ``micro_f1_no_neutral``: :func:`micro_f1_without` the class without emotion (see :data:`NEUTRAL`), None where
+          no class, or more than one, is called so;
         * ``per_class``: ``class``, ``recall``, ``precision``, ``f1``, ``ap``, ``auc``, ``support``, ``predicted``;
           recall, average precision and area of a class without items and the precision of one that is never predicted
           are None, and so is the area where all items are of one class;
@@ -166,6 +218,7 @@ def classification_metrics(
     pairs = rank_rows(onehot.reshape(1, -1).astype(bool), p.reshape(1, -1))
     occurs = support > 0
     listed = occurs | (times_predicted > 0)
+    neutral = [number for number, name in enumerate(classes) if name.strip().casefold() in NEUTRAL]
     return {
         "kind": "classification",
         "n": len(target),
@@ -194,6 +247,7 @@ def classification_metrics(
         "mauc": float(ranked.auc[occurs].mean()) if occurs.sum() > 1 else None,
         "micro_ap": float(pairs.average_precision[0]),
         "micro_auc": float(pairs.auc[0]) if len(classes) > 1 else None,
+        "micro_f1_no_neutral": micro_f1_without(confusion, neutral[0]) if len(neutral) == 1 else None,
         "per_class": [
             {
                 "class": name,
@@ -222,8 +276,7 @@ def _per_speaker(
     names = pd.Series(list(speakers), dtype=object)
     known = (names.notna() & (names.astype(str) != "")).to_numpy()
     who, member = np.unique(names[known].astype(str), return_inverse=True)
-    counts = np.zeros((len(who), classes, classes), dtype=np.int64)  # [speakers, true, predicted]
-    np.add.at(counts, (member, target[known], predicted[known]), 1)
+    counts = confusions_of_groups(member, target[known], predicted[known], len(who), classes)
     rows = [
         {
             "speaker": str(name),

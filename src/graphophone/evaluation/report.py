@@ -243,6 +243,8 @@ def _scores(results: RunResults) -> list[dict[str, str]]:
     rows = []
     for measure in results.measures.table:
         e, f = _estimate(results, measure), _over_folds(results, measure)
+        if e is None and measure.optional:
+            continue
         rows.append(
             {
                 "name": measure.name,

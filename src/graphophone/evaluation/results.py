@@ -23,7 +23,7 @@ from graphophone.evaluation.protocols import natural_key
 from graphophone.evaluation.tagging import threshold_table
 
 # Cells such as "01", "NA" or "nan" are names here, not numbers or gaps.
-_TEXT = {"id": str, "speaker": str, "label": str, "labels": str, "predicted": str, "fold": str}
+_TEXT = {"id": str, "dialogue": str, "speaker": str, "label": str, "labels": str, "predicted": str, "fold": str}
 
 
 class ResultsError(GraphophoneError):
@@ -145,11 +145,11 @@ class RunResults:
 
     @cached_property
     def nodes(self) -> bool:
-        """Whether every item is a node, so that an item has one vector and no frames."""
+        """Whether every item is a node, or a turn of a dialogue, so that an item has one vector and no frames."""
         from graphophone.tasks import TASKS  # here: a table is read without the networks
 
         name = str((self.recipe.get("task") or {}).get("name"))
-        return name in TASKS and getattr(TASKS.get(name), "reads", None) == "nodes"
+        return name in TASKS and getattr(TASKS.get(name), "reads", None) in ("nodes", "dialogue")
 
     @cached_property
     def turns(self) -> int:
