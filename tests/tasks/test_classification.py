@@ -119,6 +119,7 @@ def test_registry():
     assert TASKS.names() == [
         "clip_classification",
         "clip_tagging",
+        "dialogue_classification",
         "graph_classification",
         "subgraph_classification",
         "transductive_classification",
