@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from graphophone.models.base import ModelError
 from graphophone.models.dialogue import DialogueClassifier
 from graphophone.nn.dialogue import DialogueBatch
 from graphophone.nn.turn_input import TurnInput
+from graphophone.nn.turn_order import TurnOrder, TurnRecurrence
 
 
 class DialogueGRU(DialogueClassifier):
@@ -55,15 +55,10 @@ class DialogueGRU(DialogueClassifier):
                 f"hidden_channels and num_layers are {hidden_channels} and {num_layers}; give an even number, and 1 "
                 "layer at least"
             )
-        h, directions = hidden_channels, 1 if future is not None else 2
+        h = hidden_channels
         self.input = TurnInput(self.in_channels, h, dropout=dropout, speakers=speakers)
-        self.gru = nn.GRU(
-            self.input.out_channels,
-            h // directions,
-            num_layers,
-            batch_first=True,
-            bidirectional=directions == 2,
-            dropout=dropout if num_layers > 1 else 0.0,
+        self.gru = TurnRecurrence(
+            self.input.out_channels, h, num_layers=num_layers, dropout=dropout, bidirectional=future is None
         )
         self.skip = nn.Linear(self.input.out_channels, h) if residual else None
         self.norm = nn.LayerNorm(h)
@@ -74,7 +69,5 @@ class DialogueGRU(DialogueClassifier):
     def states(self, batch: DialogueBatch) -> Tensor:
         """A vector per turn before the classifier ``[B, T, hidden_channels]``."""
         x = self.input(self.checked(batch))
-        # Packed, so that the backward direction begins at the last turn and not in padding.
-        packed = pack_padded_sequence(x, batch.lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-        heard, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.size(1))
+        heard = self.gru(x, TurnOrder.of(batch.mask))
         return self.norm(heard if self.skip is None else heard + self.skip(x))

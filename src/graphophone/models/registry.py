@@ -22,6 +22,7 @@ MODELS: Registry[PretrainedModel] = Registry(
         "hemogat": "graphophone.models.hemogat:HemoGAT",
         "lhgnn": "graphophone.models.lhgnn:LHGNN",
         "lstm_gin": "graphophone.models.lstm_gin:LSTMGIN",
+        "rigsl": "graphophone.models.rigsl:RIGSL",
         "subgraph_ssl": "graphophone.models.subgraph_ssl:SubgraphSSL",
         "vig": "graphophone.models.vig:ViG",
     },
