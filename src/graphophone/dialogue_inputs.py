@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from graphophone.dialogues import Dialogues, Turns, arrange
-from graphophone.evaluation.protocols import Split
+from graphophone.evaluation.protocols import Split, dialogues_divided
 from graphophone.features import FeaturePipeline, Standardizer
 from graphophone.features.modalities import Modalities
 from graphophone.inputs import Input, widths_of
@@ -74,16 +75,14 @@ class DialogueInput(Input):
         Raises:
             RecipeError: If a dialogue is in more than one part of the split: its turns hear each other.
         """
-        part = np.zeros(len(self.prepared.corpus), dtype=np.int64)
-        for number, rows in enumerate((split.train, split.validation, split.test), 1):
-            part[rows] = number
-        for turns in self.dialogues.turns:
-            if len(np.unique(part[turns][part[turns] > 0])) > 1:
-                name = self.prepared.corpus.table["dialogue"].iloc[int(turns[0])]
-                raise RecipeError(
-                    f"{split.name} divides dialogue {name} among training, validation and test, whose turns hear each "
-                    "other: keep dialogues whole, with protocol.name dialogue_independent or validation_by dialogue"
-                )
+        labelled = replace(split, unlabelled=np.empty(0, dtype=np.int64))  # what has no label is context wherever it is
+        divided = dialogues_divided(self.prepared.corpus, labelled)
+        if divided:
+            raise RecipeError(
+                f"{split.name} divides {len(divided)} dialogues among training, validation and test, the first "
+                f"{divided[0]}, whose turns hear each other: keep them whole, with protocol.name dialogue_independent "
+                "or protocol.validation_by dialogue"
+            )
         return np.sort(np.concatenate(self.dialogues.among(split.train)))
 
     def loader(
