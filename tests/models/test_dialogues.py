@@ -21,6 +21,8 @@ CLASSES = 3
 SMALL: dict[str, dict[str, Any]] = {
     "dialogue_gru": {"hidden_channels": 8},
     "dialogue_transformer": {"hidden_channels": 8, "heads": 2},
+    "m3net": {"hidden_channels": 8},
+    "mmgcn": {"hidden_channels": 8, "graph_channels": 8, "num_layers": 3},
     "rigsl": {"hidden_channels": 8, "heads": 2, "num_layers": 2, "gumbel_k": 3},
 }
 

@@ -22,6 +22,8 @@ MODELS: Registry[PretrainedModel] = Registry(
         "hemogat": "graphophone.models.hemogat:HemoGAT",
         "lhgnn": "graphophone.models.lhgnn:LHGNN",
         "lstm_gin": "graphophone.models.lstm_gin:LSTMGIN",
+        "m3net": "graphophone.models.m3net:M3NET",
+        "mmgcn": "graphophone.models.mmgcn:MMGCN",
         "rigsl": "graphophone.models.rigsl:RIGSL",
         "subgraph_ssl": "graphophone.models.subgraph_ssl:SubgraphSSL",
         "vig": "graphophone.models.vig:ViG",

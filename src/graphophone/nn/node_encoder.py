@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ class NodeEncoder(nn.Module):
             width = widths["text"] // text_sets
             self.text_sets = TextSets(text_sets, width, text_norm, causal=not bidirectional)
             widths["text"] = width
-        options = {"num_layers": num_layers, "dropout": dropout, "bidirectional": bidirectional}
+        options: dict[str, Any] = {"num_layers": num_layers, "dropout": dropout, "bidirectional": bidirectional}
         self.turns = nn.ModuleDict(
             {name: TurnEncoder(width, channels, encoder=encoders[name], **options) for name, width in widths.items()}
         )
