@@ -129,11 +129,11 @@ class GatedGAT(GatedLayer):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(channels, gate=gate, degree=degree, transform=transform, dropout=dropout)
-        self.attention = nn.Linear(channels, 2, bias=False)
+        self.attention = nn.Linear(2 * channels, 1, bias=False)
 
     def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables) -> EdgeTables:
         """Attention times gate."""
-        target, source = self.attention(z).unbind(-1)
+        target, source = F.linear(z, self.attention.weight.view(2, self.channels)).unbind(-1)
         scores = pair_scores(target, source)
         turns = z.size(2)
         # One softmax over both tables: all incoming edges of a node, side by side.
