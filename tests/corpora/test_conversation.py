@@ -223,12 +223,13 @@ def test_times_are_read_as_they_are_written(thousandths: int) -> None:
     assert parse_time(f"{hours}:{minutes:02d}:{seconds % 60:02d}.{rest:03d}") == want
     assert parse_time(f"{seconds // 60}:{seconds % 60:02d},{rest:03d}") == want
     assert parse_time(f"{seconds}.{rest:03d}") == want
-    assert parse_time(thousandths / 1000) == parse_time(thousandths / 1e6) * 1000 == want
+    assert parse_time(thousandths / 1000) == want
 
 
 @pytest.mark.parametrize("words", ["1:60", "1:75:00", "-1", "1:-2", "abc", "1:2:3:4", "inf", float("inf"), -1.0])
 def test_times_that_are_none(words: str | float) -> None:
     with pytest.raises(ValueError, match="is not a time"):
         parse_time(words)
+    assert parse_time(1e-5) == 1e-5
     assert math.isnan(parse_time(""))
     assert math.isnan(parse_time(None))

@@ -424,6 +424,9 @@ def test_empty_corpus_and_empty_part() -> None:
         ("stratified", {"repeats": 0}),
         ("speaker-independent", {"groups": 1}),
         ("speaker-independent", {"groups": "one"}),
+        ("dialogue-independent", {"groups": 1}),
+        ("dialogue-independent", {"test": 0.0}),
+        ("dialogue-independent", {"test": 0.2, "groups": 3}),
         ("session", {"leave": "day"}),
         ("folds", {"validation": "last"}),
         ("official", {"validation": 2.0}),
@@ -437,7 +440,14 @@ def test_impossible_options(name: str, options: dict[str, Any]) -> None:
 
 
 def test_unknown_names() -> None:
-    assert list_protocols() == ["folds", "official", "session", "speaker-independent", "stratified"]
+    assert list_protocols() == [
+        "dialogue-independent",
+        "folds",
+        "official",
+        "session",
+        "speaker-independent",
+        "stratified",
+    ]
     with pytest.raises(UnknownNameError, match="Did you mean 'session'"):
         create_protocol("sesion")
     with pytest.raises(UnknownNameError, match="has no option 'group'"):

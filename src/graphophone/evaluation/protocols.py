@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _CLASSES_NAMED = 10  # in a note
 _NOTHING_SELECTED = "There is no validation part: nothing is selected, the model of the last epoch is tested."
+_NAMED = 3  # in the name of speakers who are in dialogues with each other
 _WHOLE = ("speaker", "source", "dialogue")  # columns whose values a validation part does not share with training
 
 
@@ -129,6 +130,45 @@ def shared_speakers(corpus: Corpus, split: Split) -> tuple[str, ...]:
         return ()
     heard = _speakers(corpus, np.concatenate([split.train, split.validation, split.unlabelled]))
     return tuple(sorted(_speakers(corpus, split.test) & heard, key=natural_key))
+
+
+def dialogues_divided(corpus: Corpus, split: Split) -> tuple[str, ...]:
+    """Dialogues of which ``split`` has turns in two of: training (with items without label), validation, test.
+
+    A network that reads whole dialogues would hear there, in training, what it is tested on.
+    """
+    if "dialogue" not in corpus.table:
+        return ()
+    side = np.full(len(corpus.table), -1)
+    side[np.concatenate([split.train, split.unlabelled])] = 0
+    side[split.validation] = 1
+    side[split.test] = 2
+    dialogues = corpus.table["dialogue"]
+    used = (side >= 0) & _known(dialogues)
+    sides = pd.Series(side[used]).groupby(dialogues.to_numpy()[used]).agg(["min", "max"])
+    return tuple(sorted(map(str, sides.index[sides["min"] < sides["max"]]), key=natural_key))
+
+
+def _by_acquaintance(corpus: Corpus) -> Corpus:
+    """The corpus with one name for all speakers who are, directly or over others, in dialogues with each other."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    table = corpus.table
+    if not (_knows(corpus, "speaker") and _knows(corpus, "dialogue")):
+        return corpus
+    known = _known(table["speaker"])
+    person, names = pd.factorize(_as_text(table["speaker"][known]))
+    dialogue, dialogues = pd.factorize(table["dialogue"][known].where(_known(table["dialogue"])[known]))
+    met = dialogue >= 0
+    size = len(names) + len(dialogues)
+    edges = csr_array((np.ones(int(met.sum())), (person[met], len(names) + dialogue[met])), shape=(size, size))
+    circle = connected_components(edges, directed=False)[1][: len(names)]
+    people = pd.Series(names).groupby(circle).agg(lambda group: sorted(group, key=natural_key))
+    titles = people.map(lambda group: "+".join(group) if len(group) <= _NAMED else f"{group[0]}+{len(group) - 1}")
+    speaker = table["speaker"].astype(object)
+    speaker[known] = titles.loc[circle[person]].to_numpy()
+    return cast("Corpus", _Part(corpus.name, table.assign(speaker=speaker), corpus.classes))
 
 
 def _shared_sources(corpus: Corpus, split: Split) -> int:
@@ -423,19 +463,25 @@ class Protocol(ABC):
             ones, cyclically. Where the corpus itself is divided (folds, sessions, single speakers) the repetitions of
             an experiment thus test other items; groups and parts that are drawn by lot are drawn anew by every seed,
             and may have test items in common.
+        whole_dialogues: Whether no dialogue may be divided among training, validation and test, as networks of
+            dialogues need it: speakers who talk to each other then count as one, and a division that is none of whole
+            dialogues is refused.
 
     Attributes:
         name: Name in the registry.
         mixes_speakers: Whether test speakers are also training speakers. None where the corpus decides:
             :meth:`describe` looks.
         divides_by: Column whose values are held out, where the corpus itself is divided.
+        keeps_apart: Columns of which an item without label in training shares no value with held-out items.
     """
 
     name: ClassVar[str]
     mixes_speakers: ClassVar[bool | None]
     divides_by: ClassVar[str | None] = None
+    keeps_apart: ClassVar[tuple[str, ...]] = _WHOLE
     labelled: float = 1.0
     turns: int = 0
+    whole_dialogues: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.labelled <= 1:
@@ -478,8 +524,9 @@ class Protocol(ABC):
             raise ProtocolError(f"corpus {corpus.name!r} has no item with a label; give some of them one")
         labels = _labels(corpus)
         rows, others = np.flatnonzero(has_label), np.flatnonzero(~has_label)
+        known = _by_acquaintance(corpus) if self.whole_dialogues else corpus
         if len(others):
-            part = cast("Corpus", _Part(corpus.name, corpus.table.iloc[rows], corpus.classes))
+            part = cast("Corpus", _Part(corpus.name, known.table.iloc[rows], corpus.classes))
             divided = [
                 dataclasses.replace(
                     split, train=rows[split.train], validation=rows[split.validation], test=rows[split.test]
@@ -487,7 +534,7 @@ class Protocol(ABC):
                 for split in self._divide(part, seed)
             ]
         else:
-            divided = self._divide(corpus, seed)
+            divided = self._divide(known, seed)
         checked = [self._checked(corpus, labels, split) for split in divided]
         if self.turns > len(checked):
             raise ProtocolError(
@@ -496,7 +543,21 @@ class Protocol(ABC):
             )
         if self.turns:
             checked = [checked[(seed * self.turns + turn) % len(checked)] for turn in range(self.turns)]
-        return [self._with_unlabelled(corpus, labels, split, others, seed) for split in checked]
+        splits = [self._with_unlabelled(corpus, labels, split, others, seed) for split in checked]
+        if self.whole_dialogues:
+            self._require_whole_dialogues(corpus, splits)
+        return splits
+
+    def _require_whole_dialogues(self, corpus: Corpus, splits: Sequence[Split]) -> None:
+        for split in splits:
+            divided = dialogues_divided(corpus, split)
+            if divided:
+                more = f" and {len(divided) - 1} others are" if len(divided) > 1 else " is"
+                raise ProtocolError(
+                    f"protocol {self.name!r}, fold {split.name!r}: dialogue {divided[0]!r}{more} divided among "
+                    "training, validation and test; use the protocol 'dialogue-independent', or an option that keeps "
+                    "dialogues whole, such as validation_by: dialogue"
+                )
 
     def describe(self, corpus: Corpus, splits: Sequence[Split]) -> dict[str, Any]:
         """What a report says of the protocol: what it is, and what it did to this corpus.
@@ -601,7 +662,7 @@ class Protocol(ABC):
         apart = np.ones(len(rows), dtype=bool)
         if not len(rows):
             return apart
-        for column in dict.fromkeys([*_WHOLE, self.divides_by]):
+        for column in dict.fromkeys([*self.keeps_apart, self.divides_by]):
             if column is None or column not in corpus.table:
                 continue
             values = corpus.table[column].where(_known(corpus.table[column]))
@@ -895,6 +956,72 @@ class SpeakerIndependent(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DialogueIndependent(Protocol):
+    """Whole dialogues are drawn: no turn of a test dialogue is in training or validation, though its speakers may be.
+
+    Args:
+        groups: Number of groups of dialogues with similar class counts, each of which is the test part once; the next
+            one, cyclically, chooses the model and the others train. By default five, or as many as there are dialogues.
+        test: Instead of groups, one split with about this share of the items, in whole dialogues, as its test part;
+            another for each seed.
+        validation: Share of the training part that chooses the model, in whole dialogues, used with ``test`` and with
+            two groups.
+    """
+
+    name: ClassVar[str] = "dialogue-independent"
+    mixes_speakers: ClassVar[bool | None] = True
+    keeps_apart: ClassVar[tuple[str, ...]] = ("source", "dialogue")
+    groups: int | None = None
+    test: float | None = None
+    validation: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_fraction("validation", self.validation)
+        if self.test is not None:
+            _check_fraction("test", self.test)
+        if self.test is not None and self.groups is not None:
+            raise ProtocolError("groups and test exclude each other; give the number of groups, or the share of a test")
+        if self.groups is not None and self.groups < 2:
+            raise ProtocolError(f"groups is {self.groups}, but must be at least 2")
+
+    @property
+    def description(self) -> str:
+        """The protocol in words, for a report."""
+        if self.test is not None:
+            return (
+                f"One random split by whole dialogues: about {self.test:.0%} of the items are tested, and "
+                f"{self.validation:.0%} of the others choose the model. No test dialogue is heard in training or "
+                "validation; its speakers may be."
+            )
+        number = "groups" if self.groups is None else f"{self.groups} groups"
+        return (
+            f"Cross-validation over {number} of dialogues: each group is the test part once, the next one chooses the "
+            "model and the others train. No test dialogue is heard in training or validation; its speakers may be."
+        )
+
+    def _divide(self, corpus: Corpus, seed: int) -> list[Split]:
+        dialogues = self._require(corpus, "dialogue")
+        found = dialogues.nunique()
+        number = min(5, found) if self.groups is None else self.groups
+        if found < max(2, number):
+            raise ProtocolError(
+                f"corpus {corpus.name!r} has {found} labelled dialogues, too few; ask for fewer groups, or use "
+                "'stratified', which divides dialogues"
+            )
+        rng = _rng(seed, self.name, number if self.test is None else self.test)
+        if self.test is not None:
+            tested = draw_groups(dialogues.to_numpy(), _labels(corpus), self.test, rng)
+            train, validation, notes = _carve(corpus, np.flatnonzero(~tested), self.validation, rng, "dialogue")
+            return [Split("dialogues", train, validation, np.flatnonzero(tested), notes)]
+        dealt = balanced_groups(dialogues.tolist(), _labels(corpus), number, rng)
+        place = dialogues.map({name: index for index, group in enumerate(dealt) for name in group}).to_numpy()
+        groups = [np.flatnonzero(place == index) for index in range(number)]
+        names = [f"group{index}" for index in range(number)]
+        return _rotate(self, corpus, groups, names, seed, self.validation, by="dialogue")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Session(Protocol):
     """Leave one recording session out: the usual honest protocol on IEMOCAP and MSP-IMPROV.
 
@@ -1085,6 +1212,7 @@ class Official(Protocol):
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     {
+        "dialogue-independent": f"{__name__}:DialogueIndependent",
         "stratified": f"{__name__}:Stratified",
         "speaker-independent": f"{__name__}:SpeakerIndependent",
         "session": f"{__name__}:Session",
@@ -1098,7 +1226,8 @@ def create_protocol(name: str, **options: Any) -> Protocol:
     """Make a protocol by name.
 
     Args:
-        name: ``stratified``, ``speaker-independent``, ``session``, ``folds`` or ``official``.
+        name: ``stratified``, ``speaker-independent``, ``dialogue-independent``, ``session``, ``folds`` or
+            ``official``.
         **options: The options of that protocol, see its class.
 
     Raises:
