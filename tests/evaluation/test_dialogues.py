@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from graphophone.dialogues import Turns
 from graphophone.evaluation.dialogues import (
-    FILE,
-    UNFOLDED_TURNS,
     dialogue_findings,
     prefixes,
     subset_results,
     typical_dialogue,
     unfolding_results,
 )
+from graphophone.evaluation.turns import EXAMPLE_FILE, UNFOLDED_TURNS
 from graphophone.inference.turn_relations import TurnRelations
 from graphophone.models.dialogue import DialogueClassifier, DialogueOutput
 from graphophone.nn.dialogue import DialogueBatch, DialogueGraph, EdgeTables
@@ -143,7 +142,7 @@ def test_what_is_kept_of_a_training(tmp_path: Path) -> None:
     found = dialogue_findings(model, iter([batch]), table, CLASSES, tmp_path / "fold")
     assert set(found) == {"subsets", "unfolding"}
     assert set(dialogue_findings(Sums(future=0), [batch], table, CLASSES, tmp_path)) == {"subsets"}
-    with np.load(tmp_path / "fold" / FILE, allow_pickle=False) as arrays:
+    with np.load(tmp_path / "fold" / EXAMPLE_FILE, allow_pickle=False) as arrays:
         kept = {name: arrays[name] for name in arrays.files}
     assert kept["id"].tolist() == table["id"].tolist()[5:]
     assert kept["text"].tolist() == table["text"].tolist()[5:]
@@ -162,6 +161,6 @@ def test_what_is_kept_of_a_training(tmp_path: Path) -> None:
 def test_speakers_without_a_name_are_numbered(tmp_path: Path) -> None:
     batch, table = batch_of([4])
     dialogue_findings(Sums(), [batch], table.drop(columns="speaker"), CLASSES, tmp_path)
-    with np.load(tmp_path / FILE, allow_pickle=False) as arrays:
+    with np.load(tmp_path / EXAMPLE_FILE, allow_pickle=False) as arrays:
         assert arrays["speaker"].tolist() == ["1", "2", "1", "2"]
         assert arrays["text"].tolist() == [""] * 4

@@ -19,19 +19,14 @@ import torch
 from torch import Tensor
 
 from graphophone.evaluation.metrics import classification_metrics
+from graphophone.evaluation.turns import EXAMPLE_FILE, UNFOLDED_TURNS
 from graphophone.inference.turn_relations import TurnRelations
 from graphophone.models.base import evaluating
 from graphophone.models.dialogue import DialogueClassifier
 from graphophone.nn.dialogue import DialogueBatch
 
-FILE = "dialogue.npz"
-"""Name of the file with the conversation that a report draws."""
-
 DRAWN_TURNS = 12
 """Turns of the conversation that is drawn, if there is one of so many."""
-
-UNFOLDED_TURNS = 128
-"""Turns of a conversation at most that is answered turn by turn: that takes as many passes as it has turns."""
 
 _KEPT = ("n", "ua", "wa", "weighted_f1", "macro_f1", "confusion")
 
@@ -50,7 +45,7 @@ def dialogue_findings(
         batches: Test conversations; turns without a class (or without a row) are context only.
         table: The turns of the corpus, by the numbers in ``batch.row``.
         classes: Name of every class.
-        folder: Where the drawn conversation goes, as :data:`FILE`.
+        folder: Where the drawn conversation goes, as :data:`~graphophone.evaluation.turns.EXAMPLE_FILE`.
 
     Returns:
         ``subsets`` and ``unfolding``, see :func:`subset_results` and :func:`unfolding_results`; without what is empty.
@@ -59,7 +54,7 @@ def dialogue_findings(
     found = {"subsets": subset_results(model, kept, classes), "unfolding": unfolding_results(model, kept, classes)}
     example = typical_dialogue(kept)
     if example is not None:
-        write_example(folder / FILE, model, example, table, classes)
+        write_example(folder / EXAMPLE_FILE, model, example, table, classes)
     return {name: values for name, values in found.items() if values}
 
 
@@ -94,7 +89,7 @@ def unfolding_results(
 ) -> dict[str, dict[str, Any]]:
     """What a network is worth when every turn is answered as it is said, and nothing later is known.
 
-    Conversations of more than :data:`UNFOLDED_TURNS` turns are left out of both.
+    Conversations of more than :data:`~graphophone.evaluation.turns.UNFOLDED_TURNS` turns are left out of both.
 
     Returns:
         ``at_once``: each turn from the turns up to it; ``whole``: the same turns in their whole conversations; both as

@@ -56,6 +56,7 @@ from graphophone.evaluation.report_nodes import (
 )
 from graphophone.evaluation.results import JobResult, RunResults
 from graphophone.evaluation.statistics import Estimate, interval
+from graphophone.evaluation.turns_section import turns_section
 
 MAX_PROBLEMS = 200
 
@@ -80,11 +81,16 @@ def write_report(run_dir: str | Path) -> Path:
     """
     results = RunResults.read(run_dir)
     noise = noise_section(results)
-    made = {**make_figures(results), **({"robustness": noise["figure"]} if noise else {})}
+    turns = turns_section(results)
+    made = {
+        **make_figures(results),
+        **({"robustness": noise["figure"]} if noise else {}),
+        **(turns["figures"] if turns else {}),
+    }
     for name, entry in made.items():
         draw.save_png(entry["figure"], results.folder / "figures" / f"{name}.png")
         entry["svg"] = Markup(draw.to_svg(entry["figure"], name))  # noqa: S704 - matplotlib escapes text
-    page = render("report.html.j2", noise=noise, **_report_context(results, made))
+    page = render("report.html.j2", noise=noise, **_report_context(results, made, turns))
     return write_page(results.folder / "report.html", page)
 
 
@@ -403,7 +409,9 @@ def _speed(results: RunResults) -> str | None:
     return f"{_duration(epoch)} per epoch (median), {_duration(total)} for all trainings together"
 
 
-def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _report_context(
+    results: RunResults, made: Mapping[str, dict[str, Any]], turns: dict[str, Any] | None
+) -> dict[str, Any]:
     info, summary = results.info, results.summary
     beside = published_beside(info, results.recipe)
     pooled = summary["pooled"] if summary else None
@@ -463,6 +471,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         else [],
         "baselines": baselines,
         "overlap": overlap_section(results),
+        "turns": turns,
         "beside_caption": f"This run beside what others report, {main.words if main.short == main.name else main.short}"
         + (f" and {second.short}" if two else "")
         + (" in percent" if main.percent else "")
@@ -521,7 +530,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
             name: made.get(name)
             for name in (
                 *("confusion", "sizes", "ranking", "precision", "support", "thresholds"),
-                *("speakers", "reliability", "states", "curves", "similarity", "spectrogram"),
+                *("speakers", "turns", "dialogue", "reliability", "states", "curves", "similarity", "spectrogram"),
             )
         },
     }
@@ -531,6 +540,7 @@ def _report_context(results: RunResults, made: Mapping[str, dict[str, Any]]) -> 
         ("classes", "Classes", bool(context["per_class"])),
         ("thresholds", "Thresholds", "thresholds" in made),
         ("speakers", "Speakers", bool(speakers)),
+        ("conversations", "Conversations", turns is not None),
         ("calibration", "Calibration", "reliability" in made),
         ("states", "States", bool(context["state_words"] or context["draw_words"] or "states" in made)),
         ("noise", "Noise", "robustness" in made),

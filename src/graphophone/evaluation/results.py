@@ -92,7 +92,7 @@ class RunResults:
         jobs = [_read_job(path) for path in sorted((folder / "folds").glob("*")) if path.is_dir()]
         found = [job for job in jobs if job is not None]
         found.sort(key=lambda job: (job.seed, order.get(job.fold, len(order)), natural_key(job.fold)))
-        return cls(folder, info, recipe, recipe_text, tuple(found), _read_sample(folder / "sample.npz"))
+        return cls(folder, info, recipe, recipe_text, tuple(found), read_arrays(folder / "sample.npz"))
 
     @property
     def name(self) -> str:
@@ -276,7 +276,12 @@ def _read_job(folder: Path) -> JobResult | None:
     return JobResult(folder, name["fold"], int(name["seed"]), curves, metrics, predictions)
 
 
-def _read_sample(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of an ``.npz`` file that a training wrote; empty where there is none.
+
+    Raises:
+        ResultsError: If the file is damaged.
+    """
     if not path.is_file():
         return {}
     try:

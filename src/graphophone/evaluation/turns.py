@@ -16,6 +16,12 @@ import pandas as pd
 from graphophone.evaluation.metrics import confusions_of_groups, weighted_f1
 from graphophone.evaluation.statistics import Estimate, interval
 
+EXAMPLE_FILE = "dialogue.npz"
+"""Name of the file in the folder of a training with the conversation that a report draws."""
+
+UNFOLDED_TURNS = 128
+"""Turns of a conversation at most that is answered turn by turn: that takes as many passes as it has turns."""
+
 OTHERS = "the others"
 """What the speakers that are not told apart are called together."""
 
