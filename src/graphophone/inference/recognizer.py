@@ -16,11 +16,20 @@ from torch_geometric.data import Batch, Data
 
 from graphophone import audio
 from graphophone.corpora.base import Problem
+from graphophone.dialogues import LONGEST
 from graphophone.errors import GraphophoneError
 from graphophone.features.modalities import Modalities
 from graphophone.graphs.modal import split_modalities
 from graphophone.inference.bundle import Bundle, load_bundle
 from graphophone.inference.clips import Clip, Heard, hear, hear_many
+from graphophone.inference.conversations import (
+    Conversation,
+    answer_file,
+    answer_table,
+    probabilities,
+    turns_of,
+    used,
+)
 from graphophone.inference.progress import track
 from graphophone.inference.references import on_device
 from graphophone.models.attached import content_ids, predict_attached
@@ -64,7 +73,8 @@ class Recognizer:
     nodes are recordings answers for a clip beside several graphs of known recordings; `confidence` and `p_<class>` are
     means over these, and the column `spread` is the standard deviation of the confidence over them: how much it hangs
     on which known recordings the clip is compared with. A model that reads text has the columns `text`, what was said,
-    and `used`, which of text and audio the answer comes from.
+    and `used`, which of text and audio the answer comes from. A model of conversations answers for each turn in the
+    light of the others, see `process_table`; to it a single file or text is a conversation of one turn.
     The row index is the position of the clip in what was given (for a table: the table's own index), so that
     answers can be joined to it even where clips were left out. `frame.attrs["failures"]` lists the clips
     without an answer and why, `frame.attrs["warnings"]` those whose answer deserves doubt (silent, clipped).
@@ -87,10 +97,11 @@ class Recognizer:
         workers: Processes that compute features; None decides by the number of clips and processors, 0 uses
             this process.
         progress: Show a progress bar when there is more than one clip.
+        max_turns: Most turns of a conversation that are heard together; a longer one is answered in pieces.
 
     Raises:
-        GraphophoneError: If `threshold` or `tag_threshold` is not in [0, 1], `top` or `max_duration` not above 0,
-            or there is no such device.
+        GraphophoneError: If `threshold` or `tag_threshold` is not in [0, 1], `top`, `max_duration` or `max_turns` not
+            above 0, or there is no such device.
     """
 
     def __init__(
@@ -105,6 +116,7 @@ class Recognizer:
         frames_per_batch: int = 4096,
         workers: int | None = None,
         progress: bool = False,
+        max_turns: int = LONGEST,
     ) -> None:
         for name, value in (("threshold", threshold), ("tag_threshold", tag_threshold)):
             if value is not None and not 0 <= value <= 1:
@@ -117,6 +129,8 @@ class Recognizer:
             raise GraphophoneError(
                 f"max_duration: {max_duration:g} s must be above 0; give seconds, or None for any length"
             )
+        if not isinstance(max_turns, int) or isinstance(max_turns, bool) or max_turns < 1:
+            raise GraphophoneError(f"max_turns: {max_turns!r} is not a number of turns; give a whole number from 1 on")
         self.bundle = bundle
         self.device = usable_device(device)
         self.model = bundle.model.to(self.device).eval()
@@ -132,6 +146,7 @@ class Recognizer:
         self.frames_per_batch = frames_per_batch
         self.workers = workers
         self.progress = progress
+        self.max_turns = max_turns
 
     @classmethod
     def from_pretrained(cls, source: str | Path, device: str | torch.device = "cpu", **options: Any) -> Recognizer:
@@ -268,6 +283,48 @@ class Recognizer:
         Returns:
             Answers under the table's own index; rows that failed are absent and named in `attrs["failures"]`.
 
+        For a model of conversations every row is a turn: of the conversation named in the column `dialogue` (without
+        it, all are of one), in the order of `position` (or of `start`, or of the table), said by `speaker`. The answers
+        have these columns, too. A turn whose recording cannot be used is answered for by its text; one of which
+        nothing is known is left out, and the others are answered for without it.
+
+        Raises:
+            GraphophoneError: If there is no column of paths, or turns cannot be put in order.
+        """
+        if self.bundle.reads_dialogue:
+            return self._indexed(answer_table(self, table), table)
+        return self._indexed(self._many(self.clips(table), rows=True), table)
+
+    def process_conversation(self, turns: pd.DataFrame | str | Path, *, online: bool = False) -> pd.DataFrame:
+        """Answers for the turns of conversations.
+
+        Args:
+            turns: A table as for `process_table`, or a file of turns (CSV, TSV, Parquet, JSON) as
+                `graphophone.corpora.conversation.read_turns` reads it.
+            online: Answer for each turn from those before it alone, as it unfolds; the column `seconds` then says how
+                long each answer took, features included.
+
+        Returns:
+            As `process_table`; of a file with the column `id`, and problems by the lines of the file.
+
+        Raises:
+            GraphophoneError: If the model hears no conversations, or the turns cannot be read or put in order.
+        """
+        if isinstance(turns, pd.DataFrame):
+            return self._indexed(answer_table(self, turns, online=online), turns)
+        return answer_file(self, turns, online=online)
+
+    def conversation(self) -> Conversation:
+        """A conversation that is to unfold turn by turn: `talk = recognizer.conversation(); talk.add(...)`.
+
+        Raises:
+            GraphophoneError: If the model hears no conversations.
+        """
+        return Conversation(self)
+
+    def clips(self, table: pd.DataFrame) -> list[Clip]:
+        """The clips of the rows of a table, see `process_table`.
+
         Raises:
             GraphophoneError: If there is no column of paths.
         """
@@ -280,7 +337,7 @@ class Recognizer:
             clips.append(
                 Clip(
                     position,
-                    path=_words(row.get(column)) if self.reads_text else str(row[column]),
+                    path=_words(row.get(column)) if self.reads_text or self.bundle.reads_dialogue else str(row[column]),
                     start=_seconds(row.get("start")),
                     end=_seconds(row.get("end")),
                     metadata={name: float(row[name]) for name in wanted if not pd.isna(row[name])},
@@ -288,11 +345,15 @@ class Recognizer:
                     either=self.reads_text,
                 )
             )
-        result = self._many(clips, rows=True)
-        attrs = result.attrs
-        result.index = table.index[result.index.to_numpy(dtype=np.int64)]
-        result.attrs = attrs
-        return result
+        return clips
+
+    @staticmethod
+    def _indexed(answers: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+        """Answers under the index of the table instead of the numbers of its rows."""
+        attrs = answers.attrs
+        answers.index = table.index[answers.index.to_numpy(dtype=np.int64)]
+        answers.attrs = attrs
+        return answers
 
     def probabilities(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Class probabilities of clips that are frames already.
@@ -311,6 +372,9 @@ class Recognizer:
         """Probabilities `[clips, classes]`, and their spread over the reference graphs, if there are several."""
         if self.bundle.reads_nodes:
             return self._attach(frames, sequences)
+        if self.bundle.reads_dialogue:  # each a conversation of its own
+            turns = turns_of(self, frames, np.zeros(len(frames), dtype=np.int64))
+            return probabilities(self, turns, [np.array([i]) for i in range(len(frames))]), None
         result = np.empty((len(frames), len(self.labels)), dtype=np.float32)
         # Clips of like length together: the batches are evenly filled, the order of the answers is restored.
         order = np.argsort([len(item) for item in frames], kind="stable")
@@ -332,6 +396,17 @@ class Recognizer:
     def standardized(self, frames: np.ndarray) -> Tensor:
         """Standardised frames `[frames, dims]`: the nodes of the graph, or all that a spectrogram network sees."""
         return torch.from_numpy(np.ascontiguousarray(self.bundle.standardizer(frames), dtype=np.float32))
+
+    def vectors(self, frames: Sequence[np.ndarray]) -> Tensor:
+        """Standardised vectors `[clips, dims]` of clips that have one each.
+
+        Raises:
+            GraphophoneError: If one has another number.
+        """
+        rows = [np.atleast_2d(item) for item in frames]
+        if any(len(row) != 1 for row in rows):
+            raise GraphophoneError(f"{self.bundle.model_name} takes one vector per recording; give each as [1, dims]")
+        return self.standardized(np.concatenate(rows))
 
     def graph_of(self, frames: np.ndarray) -> Data:
         """The graph that a graph network sees: standardised `x` `[frames, dims]` and `edge_index` `[2, edges]`."""
@@ -407,24 +482,33 @@ class Recognizer:
 
     def _one(self, clip: Clip) -> pd.DataFrame:
         heard = hear(clip, self.bundle.pipeline, self.max_duration)
-        return self._frame([(heard, self.answer_to(heard))], [])
+        return self.collect([(heard, self.answer_to(heard))], [])
 
     def _many(self, clips: Sequence[Clip], *, failures: Iterable[Problem] = (), rows: bool = False) -> pd.DataFrame:
         heard = hear_many(clips, self.bundle.pipeline, self.max_duration, workers=self.workers, total=len(clips))
-        return self._frame(
+        return self.collect(
             track(self.answers(heard), "recognising", len(clips), show=self.progress and len(clips) > 1),
             failures,
             numbered=rows,
         )
 
-    def _frame(
+    def collect(
         self,
         answered: Iterable[tuple[Heard, Answer | None]],
         failures: Iterable[Problem],
         *,
         numbered: bool = False,
+        warnings: Iterable[Problem] = (),
     ) -> pd.DataFrame:
-        failures, warnings = list(failures), []
+        """Clips with their answers as a table, those without one as problems.
+
+        Args:
+            answered: What `answers` gives.
+            failures: Known already.
+            numbered: Whether problems name the row of the clip.
+            warnings: Known already.
+        """
+        failures, warnings = list(failures), list(warnings)
         rows: list[dict[str, Any]] = []
         index: list[int] = []
         for heard, answer in answered:
@@ -465,6 +549,8 @@ class Recognizer:
         """Which modalities the network reads that answers for each clip."""
         if not self.reads_text or not frames:
             return [""] * len(frames)
+        if self.bundle.reads_dialogue:
+            return used(turns_of(self, frames, np.zeros(len(frames), dtype=np.int64)))
         if self._bank is None:
             return ["text"] * len(frames)
         model: Any = self.model
@@ -490,8 +576,13 @@ class Recognizer:
             what: Gives it, for the message.
 
         Raises:
-            GraphophoneError: If no network of the model reads sound alone.
+            GraphophoneError: If no network of the model reads sound alone, or it answers for turns of conversations.
         """
+        if self.bundle.reads_dialogue:
+            raise GraphophoneError(
+                f"{what}: {self.bundle.model_name} answers for the turns of a conversation, and pieces of a recording "
+                "are none; name its turns with start and end in a table (predict --table)"
+            )
         model: Any = self.model
         if not self.reads_text or (
             self._bank is not None and any(n.needs == ("audio",) for n in model.routes().values())
@@ -508,10 +599,7 @@ class Recognizer:
         """As `_scores`, for a network whose nodes are recordings: every clip on copies of the references of its own."""
         if not frames:
             return np.zeros((0, len(self.labels)), dtype=np.float32), None
-        rows = [np.atleast_2d(item) for item in frames]
-        if any(len(row) != 1 for row in rows):
-            raise GraphophoneError(f"{self.bundle.model_name} takes one vector per recording; give each as [1, dims]")
-        x = self.standardized(np.concatenate(rows))
+        x = self.vectors(frames)
         if self._bank is not None:
             tokens = self.tokens(sequences, len(x))
             return self._bank.answer(x.to(self.device), sequences=tokens).probabilities.cpu().numpy(), None
