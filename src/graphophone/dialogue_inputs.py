@@ -80,7 +80,7 @@ class DialogueInput(Input):
         if divided:
             raise RecipeError(
                 f"{split.name} divides {len(divided)} dialogues among training, validation and test, the first "
-                f"{divided[0]}, whose turns hear each other: keep them whole, with protocol.name dialogue_independent "
+                f"{divided[0]}, whose turns hear each other: keep them whole, with protocol.name dialogue-independent "
                 "or protocol.validation_by dialogue"
             )
         return np.sort(np.concatenate(self.dialogues.among(split.train)))
