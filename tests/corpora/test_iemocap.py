@@ -132,6 +132,19 @@ def test_positions_count_all_utterances_in_time(release: Path) -> None:
     assert six.loc["Ses01F_impro01_M000", "text"] == "Café?"
 
 
+def test_turns_of_other_categories_can_stay_as_context(release: Path) -> None:
+    found = load(release, unlabelled=True)
+    assert found.classes == ("angry", "happy", "neutral", "sad")
+    turns = found.table[found.table["dialogue"] == "Ses01F_impro01"]
+    assert turns["position"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert turns["label"].tolist() == ["neutral", "", "angry", "", "happy", ""]
+    assert turns["emotion"].tolist() == ["neu", "exc", "ang", "xxx", "hap", "fru"]
+    assert turns["speaker"].tolist() == ["Ses01F", "Ses01M", "Ses01M", "Ses01F", "Ses01F", "Ses01M"]
+    assert found.labelled.sum() == len(load(release)) == 5
+    with pytest.raises(CorpusError, match="lists name labelled utterances only"):
+        load(release, label_set=5531, lists=release, unlabelled=True)
+
+
 def test_label_sets(release: Path) -> None:
     excited = "Ses01F_impro01_M000"
     five = load(release, label_set=5531)

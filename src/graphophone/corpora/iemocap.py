@@ -77,7 +77,7 @@ class _Turn:
     votes: list[set[str]] = field(default_factory=list)
 
 
-def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None) -> Corpus:
+def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None, unlabelled: bool = False) -> Corpus:
     """IEMOCAP: English dialogues of 10 actors, read and improvised.
 
     The official release: ``Session1`` to ``Session5`` with ``dialog/EmoEvaluation``,
@@ -107,6 +107,8 @@ def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None
         lists: Folder of ``IEMOCAP_metadata_train.csv``, ``_val.csv`` and ``_test.csv`` as released with HemoGAT: their
             utterances are taken, with their labels, and ``split`` is theirs (at random: every speaker and nearly every
             dialogue is in all parts). They are of label set 5531.
+        unlabelled: Whether utterances of other categories, or on which the evaluators did not agree, are kept without
+            label: a network of dialogues then knows what was said between those of the label set.
 
     Raises:
         CorpusError: If there is no session folder, or none of its utterances is usable.
@@ -114,6 +116,8 @@ def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None
     folder = corpus_folder(root, "iemocap")
     if lists is not None and str(label_set) != "5531":
         raise CorpusError("corpus 'iemocap': lists are of label_set=5531; give that too")
+    if lists is not None and unlabelled:
+        raise CorpusError("corpus 'iemocap': lists name labelled utterances only; leave out unlabelled=true")
     classes = LABEL_SETS.get(str(label_set))
     if classes is None:
         raise CorpusError(f"corpus 'iemocap': label_set={label_set!r} is not one of {', '.join(LABEL_SETS)}")
@@ -145,11 +149,12 @@ def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None
                 if turn.code not in CODES:
                     known = ", ".join(CODES)
                     problems.append(Problem(turn.name, None, f"unknown emotion {turn.code!r}. Known: {known}"))
-                elif turn.code in classes:
+                elif turn.code in classes or unlabelled:
                     audio = sentences / f"{turn.name}.wav"
-                    record = _record(turn, position, classes[turn.code], texts.get(turn.name, ""), audio)
+                    label = classes.get(turn.code, "")
+                    record = _record(turn, position, label, texts.get(turn.name, ""), audio)
                     records.append(record)
-    if not records:
+    if not any(record["label"] for record in records):
         more = f"; the first problem: {problems[0]}" if problems else ""
         raise CorpusError(f"corpus 'iemocap': no utterance of label set {label_set} below {folder}{more}")
     table = pd.DataFrame(records)
@@ -162,6 +167,7 @@ def load(root: Path, *, label_set: str | int = "4490", lists: Path | None = None
         classes=tuple(dict.fromkeys(classes.values())),
         rows=None,
         problems=problems,
+        unlabelled=unlabelled,
         languages=("en",),
         licence="by agreement with the University of Southern California, for research",
         url="https://sail.usc.edu/iemocap/",
