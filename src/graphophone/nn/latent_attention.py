@@ -277,7 +277,8 @@ class LatentGraphAttention(nn.Module):
         if self.kernel == "favor":
             scale = self.width**-0.25 * self.tau**-0.5
             real = None if block.slots is None else (block.turn >= 0)[:, None]
-            scores = log_kernel(q * scale, k * scale, self.projection.to(q.dtype), real)
+            projection = self.projection.to(q.dtype)
+            scores = log_kernel(q * scale, k * scale, projection, real, separate=block.window is not None)
         else:
             scores = (q * (self.width**-0.5 / self.tau)) @ k.transpose(2, 3)
         lowest = torch.finfo(scores.dtype).min

@@ -29,7 +29,15 @@ def orthogonal_projection(
     return (q.transpose(1, 2).flatten(0, 1)[:features] * norms).to(dtype)
 
 
-def log_kernel(q: Tensor, k: Tensor, projection: Tensor, real: Tensor | None = None, epsilon: float = 1e-6) -> Tensor:
+def log_kernel(
+    q: Tensor,
+    k: Tensor,
+    projection: Tensor,
+    real: Tensor | None = None,
+    epsilon: float = 1e-6,
+    *,
+    separate: bool = False,
+) -> Tensor:
     r"""Logarithm of what random features make of :math:`\exp(q^T k)`.
 
     .. math:: \phi(x) = m^{-1/2} ( \exp(P x - |x|^2 / 2 - c) + \epsilon )
@@ -42,6 +50,8 @@ def log_kernel(q: Tensor, k: Tensor, projection: Tensor, real: Tensor | None = N
         projection: P ``[m, D]``.
         real: False for keys that are padding, broadcast to ``[..., N']``; None: all are real.
         epsilon: Keeps the kernel above zero.
+        separate: Whether c is the largest P x of each key by itself, and put back after the logarithm: epsilon then
+            lets no key say anything of another, which matters where a query may not hear them all.
 
     Returns:
         ``[..., N, N']``.
@@ -49,8 +59,9 @@ def log_kernel(q: Tensor, k: Tensor, projection: Tensor, real: Tensor | None = N
     raised = q @ projection.T
     features = torch.exp(raised - q.square().sum(-1, keepdim=True) / 2 - raised.amax(-1, keepdim=True).detach())
     raised = k @ projection.T
-    if real is not None:
+    if real is not None and not separate:
         raised = raised.masked_fill(~real[..., None], torch.finfo(raised.dtype).min)
-    top = raised.amax((-2, -1), keepdim=True).detach()
+    top = raised.amax(-1 if separate else (-2, -1), keepdim=True).detach()
     others = torch.exp(raised - k.square().sum(-1, keepdim=True) / 2 - top)
-    return torch.log((features + epsilon) @ (others + epsilon).transpose(-1, -2) / len(projection))
+    logarithm = torch.log((features + epsilon) @ (others + epsilon).transpose(-1, -2) / len(projection))
+    return logarithm + top.transpose(-1, -2) if separate else logarithm
