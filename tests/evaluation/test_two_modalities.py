@@ -10,7 +10,7 @@ import pytest
 from graphophone.evaluation.comparison import compare, write_comparison
 from graphophone.evaluation.measures import SPEECH, WORDS, measures_of
 from graphophone.evaluation.page import published_words
-from graphophone.evaluation.published import published_beside, published_parts, run_variant
+from graphophone.evaluation.published import published_beside, published_parts, run_variant, unpublished
 from graphophone.evaluation.report import write_report
 from graphophone.evaluation.sweep import setting_words
 from graphophone.evaluation.two_modalities import (
@@ -121,6 +121,32 @@ def test_beside_a_run_on_mosi() -> None:
     assert "Another corpus: IEMOCAP" in paper.difference
     gru = next(b for b in found if "GRU" in b.result.system)
     assert "other utterances of the video" in gru.difference
+
+
+def test_beside_a_run_on_conversations() -> None:
+    conversations = {
+        "features": {"name": "modalities", "text": "minilm", "audio": {"name": "given"}, "video": {"name": "given"}},
+        "model": {"name": "rigsl"},
+        "task": {"name": "dialogue_classification"},
+    }
+    found = {b.result.system: b for b in published_beside(run("mosi", 2199, 2, "rigsl"), conversations)}
+    gru = found["Published vectors of audio, text and video + bidirectional GRU over the video"]
+    assert (gru.result.wa, gru.comparable) == (78.1, True)
+    assert "other utterances" not in gru.difference
+    assert "also sees the face" not in gru.difference
+    svm = found["Published vectors of audio, text and video + SVM"]
+    assert svm.result.wa == 76.1
+    assert "this run reads the whole conversation" in svm.difference
+    assert found["bc-LSTM, audio, text and video (Poria et al., 2017)"].result.wa == 80.3
+    words = {"features": {"name": "minilm"}, "model": {"name": "rigsl"}, "task": {"name": "dialogue_classification"}}
+    bc = next(b for b in published_beside(run("mosi", 2199, 2, "rigsl"), words) if "bc-LSTM" in b.result.system)
+    assert "It also sees the face." in bc.difference
+    meld = published_beside(run("meld", 13_706, 7, "rigsl"), words)
+    assert [b.result.weighted_f1 for b in meld if b.result.kind == "reference"] == [56.4, 57.5]
+    paper = next(b for b in meld if b.result.model == "hemogat")
+    assert "other test items" in paper.difference
+    assert "here they are training items" not in paper.difference
+    assert "No figure of RIGSL" in unpublished(run("meld", 13_706, 7, "rigsl"))
 
 
 def test_rows_of_a_comparison() -> None:

@@ -25,6 +25,11 @@ _MODELS = {
     "cnn14": "CNN14",
     "subgraph_ssl": "SubgraphSSL",
     "hemogat": "HemoGAT",
+    "rigsl": "RIGSL",
+    "m3net": "M3NET",
+    "mmgcn": "MMGCN",
+    "dialogue_gru": "A GRU over the dialogue",
+    "dialogue_transformer": "A transformer over the dialogue",
 }
 
 

@@ -44,6 +44,9 @@ class Published:
         chosen_on_test: Whether it is known that the weights were chosen on the test part.
         pretraining: What its first weights were trained on; empty for none, None where it is not said.
         kind: ``"published"``, or ``"reference"`` for a simple system measured on the same files.
+        video: Whether it also sees the face.
+        context: Whose other turns it reads, too: those of the ``"dialogue"`` or ``"video"``; empty where it reads none
+            or that is not said.
         note: What else a reader should know, a sentence.
         ablation: Whether the row is one of a series of variants rather than a main result.
     """
@@ -72,5 +75,7 @@ class Published:
     chosen_on_test: bool = False
     pretraining: str | None = ""
     kind: Literal["published", "reference"] = "published"
+    video: bool = False
+    context: str = ""
     note: str = ""
     ablation: bool = False

@@ -16,6 +16,7 @@ from graphophone.evaluation.two_modalities import (
     MODALITY_WORDS,
     TWO_MODALITIES,
 )
+from graphophone.modalities import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ _CORPUS_TITLES = {
     "msp_improv": "MSP-IMPROV",
     "meld": "MELD",
     "mosi": "CMU-MOSI",
+    "dailydialog": "DailyDialog",
+    "emorynlp": "EmoryNLP",
     "prosody": "the built-in synthetic corpus",
     "esc50": "ESC-50",
     "esc10": "ESC-10",
@@ -201,6 +204,11 @@ def unpublished(run: Mapping[str, Any]) -> str:
         run: Contents of a run's ``run.json``.
     """
     corpus, model = (run.get("corpus") or {}).get("name"), (run.get("model") or {}).get("name")
+    if model == "rigsl":
+        return (
+            "No figure of RIGSL (Xiong et al., 2025) is quoted: the released code keeps the epoch that is best on the "
+            "test part, and a run that does not cannot be set beside it."
+        )
     papers = {"lhgnn": ("LHGNN", LHGNN_PAPER), "subgraph_ssl": ("SubgraphSSL", SSL_PAPER)}
     there = dict.fromkeys(
         f"{corpus_title(p.corpus)}{' with 33 classes' if p.classes == 33 else ''}"
@@ -410,8 +418,11 @@ def _beside_modal(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any
         sentences.append(f"{there}, as here." if same_split else f"{there}{_other_parts(p, protocol)}.")
     if p.chosen_on_test:
         sentences.append("Its numbers of neighbours were chosen on test items, which flatters it.")
+    sentences += _seen(p, recipe)
     if p.model == "hemogat":
-        if ((recipe.get("task") or {}).get("eval_scope") or "bank") == "bank":
+        if (run.get("model") or {}).get("name") != "hemogat":
+            sentences.append("There the neighbours of a test item are other test items.")
+        elif ((recipe.get("task") or {}).get("eval_scope") or "bank") == "bank":
             sentences.append("There the neighbours of a test item are other test items; here they are training items.")
         sentences.append(f"It reads vectors of fine-tuned BERT and wav2vec 2.0; this run reads {_vectors(recipe)}.")
         if (run.get("model") or {}).get("name") == "hemogat":
@@ -421,6 +432,21 @@ def _beside_modal(p: Published, run: Mapping[str, Any], recipe: Mapping[str, Any
     if p.note:
         sentences.append(p.note)
     return Beside(p, " ".join(sentences), same_data and same_split and same_labels)
+
+
+def _seen(p: Published, recipe: Mapping[str, Any]) -> list[str]:
+    """What the system sees that this run does not, and the other way round, in sentences."""
+    features = recipe.get("features") or {}
+    ours = features.get("name") == "modalities" and features.get("video") is not None
+    conversations = (recipe.get("task") or {}).get("name") == "dialogue_classification"
+    found = []
+    if p.video and not ours:
+        found.append("It also sees the face.")
+    if p.context and not conversations:
+        found.append(f"It also sees the other utterances of the {p.context}, which a single utterance has not.")
+    if conversations and p.kind == "reference" and not p.context:
+        found.append("It answers for every utterance by itself; this run reads the whole conversation.")
+    return found
 
 
 def _same_parts(p: Published, protocol: Mapping[str, Any]) -> bool:
@@ -446,7 +472,7 @@ def _vectors(recipe: Mapping[str, Any]) -> str:
         return str(features.get("name") or "others")
     read = (recipe.get("model") or {}).get("modality") or "both"
     parts = []
-    for modality in ("text", "audio"):
+    for modality in MODALITIES:
         part = features.get(modality)
         if part is None or read not in (modality, "both"):
             continue
