@@ -91,6 +91,16 @@ def test_a_batch_without_nodes_has_no_edges() -> None:
     assert len(kinds) == len(nodes) == int(graph.num_edges) == 0
 
 
+def test_nodes_one_after_the_other_and_back(make_dialogues: Callable[..., Any]) -> None:
+    dialogues = make_dialogues([3, 1], missing=0.3)
+    graph = dialogues.graph()
+    rows = graph.gathered(dialogues.x)
+    torch.testing.assert_close(rows, dialogues.x[graph.present])
+    _, _, nodes = graph.edge_list()
+    torch.testing.assert_close(rows, dialogues.x[tuple(nodes.T)])
+    assert torch.equal(graph.spread(rows), dialogues.x)
+
+
 def random_tables(graph: DialogueGraph, seed: int = 0) -> EdgeTables:
     generator = torch.Generator().manual_seed(seed)
     return EdgeTables(

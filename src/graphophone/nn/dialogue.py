@@ -129,6 +129,20 @@ class DialogueGraph:
     future: int | None = None
 
     @cached_property
+    def rows(self) -> Tensor:
+        """Places of the nodes that there are among all, ``[N]`` in ``[B * M * T]``."""
+        return self.present.flatten().nonzero().squeeze(1)
+
+    def gathered(self, x: Tensor) -> Tensor:
+        """States ``[B, M, T, d]`` of the nodes that there are, one after the other ``[N, d]``."""
+        return x.flatten(0, 2).index_select(0, self.rows)
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """The way back: ``[N, d]`` to ``[B, M, T, d]``, zeros at absent nodes."""
+        table = rows.new_zeros(self.present.numel(), rows.size(1)).index_copy(0, self.rows, rows)
+        return table.view(*self.present.shape, -1)
+
+    @cached_property
     def window(self) -> Tensor:
         """Whether a turn may hear another or itself, by their places alone: bool ``[T, T]``, target before source."""
         place = torch.arange(self.present.size(2), device=self.present.device)

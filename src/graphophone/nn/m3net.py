@@ -104,7 +104,7 @@ class M3NetStack(Backbone):
         x = present_only(x, graph)
         if self.speaker is not None:
             x = self.speaker(x, graph)
-        x = present_only(self.lin(x), graph)
+        x = graph.spread(self.lin(graph.gathered(x)))
         groups = x
         for layer in self.hypergraph:
             groups = layer(F.dropout(groups, self.dropout, self.training), graph, self.hyperedge_weights)

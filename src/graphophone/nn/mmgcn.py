@@ -58,7 +58,7 @@ class InitialResidualConv(nn.Module):
         alpha: Share of the first states.
 
     Shapes:
-        h and h0 ``[B, M, T, channels]`` -> the same.
+        A h and h0 ``[N, channels]`` -> the same.
     """
 
     def __init__(self, channels: int, *, theta: float, alpha: float = 0.1) -> None:
@@ -68,11 +68,10 @@ class InitialResidualConv(nn.Module):
         self.lin = nn.Linear(2 * channels, channels, bias=False)
         nn.init.uniform_(self.lin.weight, -1 / math.sqrt(channels), 1 / math.sqrt(channels))
 
-    def forward(self, h: Tensor, first: Tensor, adjacency: EdgeTables) -> Tensor:
-        """States after the layer."""
-        heard = adjacency.aggregate(h)
+    def forward(self, heard: Tensor, first: Tensor) -> Tensor:
+        """States after the layer, from what the nodes hear and from their first states."""
         kept = torch.lerp(heard, first, self.alpha)
-        return torch.relu(torch.lerp(kept, self.lin(torch.cat([heard, first], dim=3)), self.theta))
+        return torch.relu(torch.lerp(kept, self.lin(torch.cat([heard, first], dim=1)), self.theta))
 
 
 class MMGCNStack(Backbone):
@@ -140,10 +139,11 @@ class MMGCNStack(Backbone):
             x = self.speaker(x, graph)
         adjacency = normalized_adjacency(angular_adjacency(x, graph))
         x = F.dropout(x, self.dropout, self.training)
-        first = h = torch.relu(self.lin(x))
+        first = h = torch.relu(self.lin(graph.gathered(x)))
         for layer in self.layers:
-            h = layer(F.dropout(h, self.dropout, self.training), first, adjacency)
-        h = present_only(F.dropout(h, self.dropout, self.training), graph)
+            states = graph.spread(F.dropout(h, self.dropout, self.training))
+            h = layer(graph.gathered(adjacency.aggregate(states)), first)
+        h = graph.spread(F.dropout(h, self.dropout, self.training))
         shown = None
         if weights:
             shown = EdgeTables(adjacency.within.detach() * graph.within, adjacency.across.detach())
