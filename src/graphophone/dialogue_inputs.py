@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from graphophone.evaluation.protocols import Split, dialogues_divided
 from graphophone.features import FeaturePipeline, Standardizer
 from graphophone.features.modalities import Modalities
 from graphophone.inputs import Input, widths_of
+from graphophone.models import PretrainedModel
+from graphophone.models.dialogue import DialogueClassifier
 from graphophone.nn.dialogue import DialogueBatch
 from graphophone.recipes import Recipe, RecipeError
 from graphophone.tasks.data import EpochOrder
@@ -121,13 +123,23 @@ class DialogueInput(Input):
         standardizer: Callable[[np.ndarray], np.ndarray],
         answers: Mapping[str, np.ndarray],
         folder: Path,
+        model: PretrainedModel,
     ) -> dict[str, Any]:
-        """Controls on the same vectors of single turns; what a turn lacks is the mean of the training."""
+        """What else is measured: with fewer modalities and turn by turn; one conversation to draw; and controls.
+
+        Controls see the same vectors of single turns, the mean of the training for what a turn lacks.
+        """
         from graphophone.evaluation.controls import control_results
+        from graphophone.evaluation.dialogues import dialogue_findings
 
         corpus = self.prepared.corpus
         x = np.nan_to_num(standardizer(self.prepared.vectors), nan=0.0)
-        return {"controls": control_results(x, corpus.targets, split, corpus.classes, None)}
+        controls = control_results(x, corpus.targets, split, corpus.classes, None)
+        network, batches = cast(DialogueClassifier, model), self.asking(split.test, standardizer)
+        return {
+            "controls": controls,
+            **dialogue_findings(network, batches, corpus.table, corpus.classes, folder),
+        }
 
 
 class _Batches(Dataset):

@@ -19,7 +19,7 @@ from graphophone.features import EXTRACTORS, FeaturePipeline, FeatureSet, Standa
 from graphophone.features.modalities import Modalities
 from graphophone.graphs import GraphBuilder, create_graph
 from graphophone.graphs.modalities import has_modality, split_modalities
-from graphophone.models import MODELS
+from graphophone.models import MODELS, PretrainedModel
 from graphophone.models.attached import content_ids
 from graphophone.models.bank import taken
 from graphophone.nn.cross_attention import Sequences
@@ -136,6 +136,7 @@ class Input(ABC):
         standardizer: Callable[[np.ndarray], np.ndarray],
         answers: Mapping[str, np.ndarray],
         folder: Path,
+        model: PretrainedModel,
     ) -> dict[str, Any]:
         """What a training measures beside its predictions, for its ``metrics.json``; arrays go to files in ``folder``.
 
@@ -144,6 +145,7 @@ class Input(ABC):
             standardizer: What was learned from those that training saw.
             answers: Of the test items, in their order: ``probabilities`` and what else the task gives.
             folder: Of the training.
+            model: The network that was trained.
         """
         return {}
 
@@ -399,6 +401,7 @@ class NodeInput(Input):
         standardizer: Callable[[np.ndarray], np.ndarray],
         answers: Mapping[str, np.ndarray],
         folder: Path,
+        model: PretrainedModel,
     ) -> dict[str, Any]:
         """Controls on the same features and labels; how alike states of nodes are, and how far classes lie apart."""
         from graphophone.evaluation.controls import control_results
@@ -462,12 +465,17 @@ class ModalInput(NodeInput):
         standardizer: Callable[[np.ndarray], np.ndarray],
         answers: Mapping[str, np.ndarray],
         folder: Path,
+        model: PretrainedModel,
     ) -> dict[str, Any]:
         """As for other nodes: controls see what the network reads; what an item lacks is the mean of the training."""
         wanted = self.recipe.model.get("modality", "both")
         widths = self.sizes["in_channels"]
         read = np.concatenate([np.full(width, wanted in ("both", name)) for name, width in widths.items()])
-        return super().beside(split, lambda x: np.nan_to_num(standardizer(x)[:, read], nan=0.0), answers, folder)
+
+        def seen(x: np.ndarray) -> np.ndarray:
+            return np.nan_to_num(standardizer(x)[:, read], nan=0.0)
+
+        return super().beside(split, seen, answers, folder, model)
 
 
 def _vector_extractors() -> list[str]:

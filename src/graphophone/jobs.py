@@ -571,7 +571,7 @@ def train_job(
             result |= measured if part == "test" else {"validation": measured}
             table = predictions_table(corpus, rows, answers, job, source.told)
             write_csv(job.folder / f"{'predictions' if part == 'test' else part}.csv", table)
-        result |= source.beside(split, standardizer, answers, job.folder) | task.findings()
+        result |= source.beside(split, standardizer, answers, job.folder, model) | task.findings()
         pseudo = task.pseudo_labels()
         if pseudo is not None and len(pseudo):
             names = np.array(corpus.classes, dtype=object)[pseudo["predicted"].to_numpy()]
