@@ -1,6 +1,6 @@
 """Every registered model of dialogues: padding, order, gaps, what comes later, gradients, saving and loading."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from graphophone.models import MODELS, ModelError, create_model, list_models, load_model
 from graphophone.models.dialogue import DialogueClassifier
 from graphophone.nn.dialogue import DialogueBatch
+
+MakeDialogues = Callable[..., DialogueBatch]
+CutDialogue = Callable[..., DialogueBatch]
 
 NAMES = [name for name in list_models() if MODELS.get(name).reads == "dialogue"]  # type: ignore[attr-defined]
 WIDTHS = {"text": 5, "audio": 4, "video": 3}
@@ -47,41 +50,6 @@ def create(case: str, *, seed: int = 0, **options: Any) -> DialogueClassifier:
     return create_model(name, **config).double().eval()  # type: ignore[return-value]
 
 
-def dialogues(
-    lengths: list[int], *, seed: int = 0, gaps: float = 0.0, widths: Mapping[str, int] = WIDTHS, speakers: int = 3
-) -> DialogueBatch:
-    """Random dialogues of these lengths; ``gaps`` is the share of modalities that turns lack."""
-    generator = torch.Generator().manual_seed(seed)
-    count, turns = len(lengths), max(lengths)
-    mask = torch.arange(turns) < torch.tensor(lengths)[:, None]
-    there = torch.rand(count, len(widths), turns, generator=generator) >= gaps
-    present = there & mask[:, None]
-    x = {
-        name: torch.randn(count, turns, width, generator=generator, dtype=torch.float64).masked_fill(
-            ~present[:, m, :, None], 0
-        )
-        for m, (name, width) in enumerate(widths.items())
-    }
-    speaker = torch.randint(0, speakers, (count, turns), generator=generator).masked_fill(~mask, 0)
-    y = torch.randint(0, CLASSES, (count, turns), generator=generator).masked_fill(~mask, -1)
-    row = torch.arange(count * turns).view(count, turns).masked_fill(~mask, -1)
-    return DialogueBatch(x, present, mask, speaker, y, row)
-
-
-def cut(batch: DialogueBatch, index: int, turns: int | None = None) -> DialogueBatch:
-    """One dialogue alone, without padding; its first turns only."""
-    end = int(batch.lengths[index]) if turns is None else turns
-    i = slice(index, index + 1)
-    return DialogueBatch(
-        {name: part[i, :end] for name, part in batch.x.items()},
-        batch.present[i, :, :end],
-        batch.mask[i, :end],
-        batch.speaker[i, :end],
-        batch.y[i, :end],
-        batch.row[i, :end],
-    )
-
-
 def spoiled(batch: DialogueBatch) -> DialogueBatch:
     """The same with what is no number at padding, and where a modality is missing."""
     x = {
@@ -105,8 +73,8 @@ def close(a: Tensor, b: Tensor) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 class TestEveryModel:
-    def test_forward(self, name: str) -> None:
-        model, batch = create(name), dialogues([4, 1, 6], gaps=0.2)
+    def test_forward(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name), dialogues([4, 1, 6], WIDTHS, gaps=0.2)
         output = model(batch)
         assert output.logits.shape == (3, 6, CLASSES)
         assert output.logits.isfinite().all()
@@ -114,14 +82,14 @@ class TestEveryModel:
         assert all(value.ndim == 0 and value.isfinite() for value in output.losses.values())
         close(model.classifier(model.states(batch)), output.logits)
 
-    def test_alone_as_among_others(self, name: str) -> None:
-        model, batch = create(name), dialogues([4, 1, 6, 3], gaps=0.2)
+    def test_alone_as_among_others(self, name: str, dialogues: MakeDialogues, cut: CutDialogue) -> None:
+        model, batch = create(name), dialogues([4, 1, 6, 3], WIDTHS, gaps=0.2)
         together = model(batch).logits
         for i, length in enumerate(batch.lengths.tolist()):
             close(model(cut(batch, i)).logits[0], together[i, :length])
 
-    def test_padding_and_gaps_hold_nothing(self, name: str) -> None:
-        model, batch = create(name), dialogues([4, 1, 6], gaps=0.3)
+    def test_padding_and_gaps_hold_nothing(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name), dialogues([4, 1, 6], WIDTHS, gaps=0.3)
         clean, garbage = model(batch), model(spoiled(batch))
         close(garbage.logits[batch.mask], clean.logits[batch.mask])
         for key in model.loss_names:
@@ -129,8 +97,8 @@ class TestEveryModel:
         loss(model, spoiled(batch)).backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
-    def test_losses_of_a_padded_dialogue(self, name: str) -> None:
-        model, batch = create(name), dialogues([5])
+    def test_losses_of_a_padded_dialogue(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name), dialogues([5], WIDTHS)
         wide = DialogueBatch(
             {k: nn.functional.pad(part, (0, 0, 0, 3)) for k, part in batch.x.items()},
             nn.functional.pad(batch.present, (0, 3)),
@@ -141,8 +109,8 @@ class TestEveryModel:
         for key in model.loss_names:
             close(padded.losses[key], narrow.losses[key])
 
-    def test_order_of_the_batch(self, name: str) -> None:
-        model, batch = create(name), dialogues([4, 1, 6, 3], gaps=0.2)
+    def test_order_of_the_batch(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name), dialogues([4, 1, 6, 3], WIDTHS, gaps=0.2)
         order = torch.tensor([2, 0, 3, 1])
         moved = DialogueBatch(
             {key: part[order] for key, part in batch.x.items()},
@@ -152,24 +120,26 @@ class TestEveryModel:
 
     @settings(max_examples=8)
     @given(seed=st.integers(0, 10_000), turns=st.integers(1, 7))
-    def test_no_answer_changes_with_what_comes_later(self, name: str, seed: int, turns: int) -> None:
-        model, batch = create(name, future=0), dialogues([7], seed=seed, gaps=0.2)
+    def test_no_answer_changes_with_what_comes_later(
+        self, name: str, seed: int, turns: int, dialogues: MakeDialogues, cut: CutDialogue
+    ) -> None:
+        model, batch = create(name, future=0), dialogues([7], WIDTHS, seed=seed, gaps=0.2)
         close(model(cut(batch, 0, turns)).logits, model(batch).logits[:, :turns])
 
-    def test_what_comes_later_is_heard(self, name: str) -> None:
-        model, batch = create(name), dialogues([7])
+    def test_what_comes_later_is_heard(self, name: str, dialogues: MakeDialogues, cut: CutDialogue) -> None:
+        model, batch = create(name), dialogues([7], WIDTHS)
         assert not torch.allclose(model(cut(batch, 0, 6)).logits, model(batch).logits[:, :6], atol=1e-6)
 
-    def test_every_parameter_gets_a_gradient(self, name: str) -> None:
-        model, batch = create(name).train(), dialogues([9, 1, 7, 8], gaps=0.2)
+    def test_every_parameter_gets_a_gradient(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name).train(), dialogues([9, 1, 7, 8], WIDTHS, gaps=0.2)
         loss(model, batch).backward()
         assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
         still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert len(still) <= 0.05 * len(list(model.parameters())), still
 
     @pytest.mark.parametrize("kept", [["text"], ["audio"], ["text", "video"], []])
-    def test_any_modalities(self, name: str, kept: list[str]) -> None:
-        model, batch = create(name), dialogues([4, 1, 6])
+    def test_any_modalities(self, name: str, kept: list[str], dialogues: MakeDialogues) -> None:
+        model, batch = create(name), dialogues([4, 1, 6], WIDTHS)
         less = batch.only(kept)
         assert model(less).logits[batch.mask].isfinite().all()
         changed = replace(less, x={k: part + (0 if k in kept else 1) for k, part in less.x.items()})
@@ -178,34 +148,34 @@ class TestEveryModel:
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
     @pytest.mark.parametrize("modalities", [["text"], ["audio"], ["text", "audio"], ["audio", "video"]])
-    def test_built_for_some_modalities(self, name: str, modalities: list[str]) -> None:
+    def test_built_for_some_modalities(self, name: str, modalities: list[str], dialogues: MakeDialogues) -> None:
         widths = {key: WIDTHS[key] for key in modalities}
         model = create(name, in_channels=dict(reversed(widths.items()))).train()
         assert list(model.in_channels) == modalities
-        loss(model, dialogues([4, 1, 6], widths=widths, gaps=0.1)).backward()
+        loss(model, dialogues([4, 1, 6], widths, gaps=0.1)).backward()
         still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
         assert len(still) <= 0.1 * len(list(model.parameters())), still
 
-    def test_one_turn_only(self, name: str) -> None:
+    def test_one_turn_only(self, name: str, dialogues: MakeDialogues) -> None:
         model = create(name).train()
-        loss(model, dialogues([1])).backward()
+        loss(model, dialogues([1], WIDTHS)).backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
-    def test_more_speakers_than_known(self, name: str) -> None:
-        model, batch = create(name, speakers=2), dialogues([9], speakers=6)
+    def test_more_speakers_than_known(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name, speakers=2), dialogues([9], WIDTHS, speakers=6)
         assert model(batch).logits.isfinite().all()
 
-    def test_evaluation_draws_nothing(self, name: str) -> None:
-        model, batch = create(name), dialogues([4, 6])
+    def test_evaluation_draws_nothing(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name), dialogues([4, 6], WIDTHS)
         before = torch.get_rng_state()
         first = model(batch).logits
         assert torch.equal(torch.get_rng_state(), before)
         close(model(batch).logits, first)
 
-    def test_refuses_what_does_not_fit(self, name: str) -> None:
+    def test_refuses_what_does_not_fit(self, name: str, dialogues: MakeDialogues) -> None:
         model = create(name)
         with pytest.raises(ModelError, match="give these, in this order"):
-            model(dialogues([3], widths={"text": 5}))
+            model(dialogues([3], {"text": 5}))
         with pytest.raises(ModelError, match="give a width for each modality"):
             create(name, in_channels={"smell": 4})
         with pytest.raises(ModelError, match="future is -1; give at least 0"):
@@ -214,17 +184,17 @@ class TestEveryModel:
 
 @pytest.mark.parametrize("name", NAMES)
 class TestEveryRegisteredName:
-    def test_save_and_load(self, name: str, tmp_path: Path) -> None:
+    def test_save_and_load(self, name: str, tmp_path: Path, dialogues: MakeDialogues) -> None:
         torch.manual_seed(0)
         model = create_model(name, in_channels=WIDTHS, num_classes=CLASSES, **SMALL[name], future=0).eval()
         model.save_pretrained(tmp_path)
-        loaded, batch = load_model(tmp_path), dialogues([4, 6])
+        loaded, batch = load_model(tmp_path), dialogues([4, 6], WIDTHS)
         batch = replace(batch, x={key: part.float() for key, part in batch.x.items()})
         assert loaded.config == model.config
         torch.testing.assert_close(loaded(batch).logits, model(batch).logits, rtol=0, atol=0)
 
-    def test_learns_four_dialogues(self, name: str) -> None:
-        model, batch = create(name, dropout=0.0, hidden_channels=32).train(), dialogues([6, 4, 1, 7], seed=3)
+    def test_learns_four_dialogues(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name, dropout=0.0, hidden_channels=32).train(), dialogues([6, 4, 1, 7], WIDTHS, seed=3)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         for _ in range(60):
             optimizer.zero_grad()

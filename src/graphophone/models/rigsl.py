@@ -72,6 +72,8 @@ class RIGSL(DialogueGraphClassifier):
     Numbers that are not given start from those published for IEMOCAP. Options that are None become what the preset
     says. A turn may lack modalities; one that lacks all has no node, and gets the same answer as all such turns.
 
+    Of 1024 numbers of text, 1582 of audio and 342 of video to 6 classes it has 17,062,958 parameters.
+
     Args:
         in_channels: Modality to the width of its vectors.
         num_classes: C.
