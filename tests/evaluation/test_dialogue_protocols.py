@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphophone import corpora
 from graphophone.corpora.base import Corpus
 from graphophone.evaluation.protocols import ProtocolError, Split, create_protocol, dialogues_divided, shared_speakers
 
@@ -167,3 +169,17 @@ def test_everybody_talks_to_everybody() -> None:
 def test_too_few_dialogues(groups: int | None, sizes: list[int]) -> None:
     with pytest.raises(ProtocolError, match=f"has {len(sizes)} labelled dialogues, too few"):
         create_protocol("dialogue-independent", groups=groups).splits(talks(sizes))
+
+
+@pytest.mark.data
+def test_meld_as_it_is(data_root: Path) -> None:
+    corpus = corpora.load("meld", data_root / "meld")
+    (split,) = create_protocol("official", whole_dialogues=True).splits(corpus)
+    assert (len(split.train), len(split.validation), len(split.test)) == (9989, 1109, 2610)
+    assert shared_speakers(corpus, split)
+    groups = create_protocol("dialogue-independent", whole_dialogues=True).splits(corpus)
+    shares = np.array([np.bincount(corpus.targets[group.test]) for group in groups])
+    assert (shares.max(axis=0) - shares.min(axis=0) <= 0.03 * shares.sum(axis=0)).all()
+    turns = corpus.table.groupby("dialogue")
+    assert turns["position"].apply(lambda position: position.is_monotonic_increasing and position.is_unique).all()
+    assert turns["speaker"].nunique().max() == 9

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 
 from graphophone.corpora.base import SPLITS, CorpusError
 from graphophone.corpora.features import ITEMS, VECTORS
+from graphophone.corpora.layouts import Layout, get_layout
 from graphophone.corpora.transcripts import mend_controls
 from graphophone.corpora.unpickling import read_pickle
 from graphophone.files import write_csv
@@ -35,6 +36,7 @@ _COLUMNS = {
     "videoids": "id",
 }
 """Usual names of columns, in small letters, and ours."""
+_PARTS = ("train", "validation", "test")  # a conversation in several is of the last
 _VECTORS = {
     "text": "text",
     "language": "text",
@@ -58,11 +60,13 @@ class Converted:
         table: The items: one row each.
         vectors: Name to an array float32 ``[items, dims]``; NaN in the rows of items that lack it.
         left_out: What was not taken over, with the reason.
+        notes: What else is to be said of it, of files of a known layout.
     """
 
     table: pd.DataFrame
     vectors: dict[str, np.ndarray]
     left_out: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def convert(
@@ -72,13 +76,15 @@ def convert(
     names: Sequence[Sequence[str]] = (),
     rename: Mapping[str, str] | None = None,
     classes: Sequence[str] = (),
+    layout: str | None = None,
 ) -> Converted:
     """Turn published pickles into ``items.csv`` and ``vectors.safetensors``, which the corpus ``features`` reads.
 
     Arrays whose names begin with a modality's become its vectors (``text_embed`` is ``text``), and usual names of
     columns become ours (``raw_text`` is ``text``, ``speakers`` is ``speaker``); others keep theirs. One-hot vectors of
     labels and speakers become numbers. Several files are one below the other, with the part of the split that their
-    names end in (``..._train.pkl``); those of conversations are joined by conversation and place in it instead.
+    names end in (``..._train.pkl``); those of conversations are joined by conversation and place in it instead. A
+    conversation that is named in several parts of a split is of the test part, else of the validation part.
 
     Args:
         files: Pickles; nothing that they name is run.
@@ -87,6 +93,9 @@ def convert(
             one for all.
         rename: Names in the files to names to use instead, such as ``roberta1`` to ``text``.
         classes: Names of the labels where they are numbers from 0.
+        layout: Name of a known arrangement, which says all that ``names``, ``rename`` and ``classes`` would:
+            ``rigsl-iemocap`` or ``rigsl-meld``, of two files each. Vectors of text are then the four of RoBERTa side by
+            side.
 
     Raises:
         CorpusError: If a file is damaged or does more than hold data, or its arrangement is not known.
@@ -95,6 +104,10 @@ def convert(
         raise CorpusError("no file to convert; name one or more pickles")
     if len(names) not in (0, 1, len(files)):
         raise CorpusError(f"{len(names)} lists of names for {len(files)} files; give one for each, or one for all")
+    if layout is not None:
+        if names or rename or classes:
+            raise CorpusError(f"layout {layout!r} says what the members and classes are; leave names and classes out")
+        return _arranged(files, Path(output), get_layout(layout))
     members = list(names) * len(files) if len(names) == 1 else list(names) or [()] * len(files)
     contents = [
         (Path(file), _named(Path(file), read_pickle(file), own)) for file, own in zip(files, members, strict=True)
@@ -104,6 +117,21 @@ def convert(
     else:
         columns, left_out = _stacked(contents)
     return _write(Path(output), columns, left_out, rename or {}, classes)
+
+
+def _arranged(files: Sequence[str | Path], output: Path, layout: Layout) -> Converted:
+    """Files of a known layout."""
+    contents = [(Path(file), read_pickle(file)) for file in files]
+    named = [
+        _named(path, content, names) for (path, content), names in zip(contents, layout.names(contents), strict=True)
+    ]
+    for (path, _), content in zip(contents, named, strict=True):
+        if not _conversations(content):
+            raise CorpusError(f"{path}: its members are not dictionaries of the same conversations; fetch it anew")
+    columns, left_out = _by_conversation({name: member for content in named for name, member in content.items()})
+    notes = layout.arrange(columns)
+    made = _write(output, columns, left_out, {}, layout.classes)
+    return replace(made, notes=(*notes, *layout.findings(made.table)))
 
 
 def _named(path: Path, content: Any, names: Sequence[str]) -> Any:
@@ -149,7 +177,7 @@ def _by_conversation(content: Mapping[str, Any]) -> tuple[dict[str, list[Any]], 
     for name, value in inner.items():
         columns[name] = [item for key in keys for item in (value[key] if key in value else [None] * lengths[key])]
     left_out = []
-    part_of: dict[Any, str] = {}
+    parts: list[tuple[str, str, list[Any]]] = []
     for name, value in content.items():
         if isinstance(value, dict):
             continue
@@ -157,7 +185,13 @@ def _by_conversation(content: Mapping[str, Any]) -> tuple[dict[str, list[Any]], 
         if part is None or not isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
             left_out.append(f"{name}: neither of conversations nor a part of a split")
         else:
-            part_of.update(dict.fromkeys(list(value), part))
+            parts.append((name, part, list(value)))
+    part_of: dict[Any, str] = {}
+    for name, part, members in sorted(parts, key=lambda entry: _PARTS.index(entry[1])):
+        both = sum(part_of.get(key, part) != part for key in members)
+        if both and part == "test":  # validation is often named within training, but nothing may be within test
+            left_out.append(f"{name}: {both} of its conversations are named in another part too; they are tested only")
+        part_of.update(dict.fromkeys(members, part))
     if part_of:
         columns["split"] = [part_of.get(key, "") for key in keys for _ in range(lengths[key])]
     return columns, left_out
