@@ -345,6 +345,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--rename", action="append", default=[], metavar="THEIRS=OURS", help="another name")
     convert.add_argument("--classes", default="", metavar="A,B", help="names of labels that are numbers from 0")
+    convert.add_argument(
+        "--layout", metavar="NAME", help="instead of these: a known arrangement, rigsl-iemocap or rigsl-meld"
+    )
 
     cli_finetune.add_command(commands, _command, run_finetune, EXIT_CODES)
     cli_neighbours.add_command(commands, _command, run_neighbours, EXIT_CODES)
@@ -866,12 +869,14 @@ def run_corpora_convert(options: argparse.Namespace) -> int:
         names=[words.split(",") for words in options.names],
         rename=dict(words.split("=", 1) for words in options.rename),
         classes=options.classes.split(",") if options.classes else (),
+        layout=options.layout,
     )
     vectors = ", ".join(f"{name} of {array.shape[1]} numbers" for name, array in made.vectors.items())
     text = (
         f"{options.output}: {len(made.table):,} items with {vectors}; columns {', '.join(map(str, made.table.columns))}"
     )
-    out.print(text, highlight=False, soft_wrap=True)
+    for line in (text, *made.notes):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     for what in made.left_out:
         err.print(f"left out: {what}", highlight=False, soft_wrap=True)
     return OK
