@@ -125,7 +125,7 @@ class DialogueGraphClassifier(DialogueClassifier):
             learned["link"] = total if self.link == "sum" else total / batch.mask.any(dim=1).sum().clamp(min=1)
             if latent.attention is not None:
                 shown["latent"] = latent.attention
-        fused = self.fusion(*parts)
+        fused = graph.spread(self.fusion(*(graph.gathered(part) for part in parts)))
         return Fused(fused.transpose(1, 2).flatten(2), learned if losses else {}, shown)
 
     def forward(self, batch: DialogueBatch) -> DialogueOutput:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from graphophone.errors import GraphophoneError
-from graphophone.nn.dialogue import DialogueBatch
+from graphophone.nn.dialogue import DialogueBatch, DialogueGraph
 from graphophone.nn.gated_fusion import GatedSum
 from graphophone.nn.party import SpeakerPartyEncoder
 from graphophone.nn.turn_encoder import Encoder, TextNorm, TextSets, TurnEncoder
@@ -88,4 +88,7 @@ class NodeEncoder(nn.Module):
             if self.join is not None:
                 parties.append(self.party[name](projected, batch.speaker, present))
         x0 = torch.stack(nodes, dim=1)
-        return x0 if self.join is None else self.join(x0, torch.stack(parties, dim=1))
+        if self.join is None:
+            return x0
+        graph = DialogueGraph(batch.present, batch.speaker)
+        return graph.spread(self.join(graph.gathered(x0), graph.gathered(torch.stack(parties, dim=1))))
