@@ -117,9 +117,10 @@ def test_a_dialogue_alone_is_the_same_as_in_a_padded_batch(
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.integers(1, 3))
-def test_without_future_no_later_turn_is_known(seed: int, known: int, modalities: int) -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_without_future_no_later_turn_is_known(kernel: str, seed: int, known: int, modalities: int) -> None:
     x, graph = dialogues(seed, [7, 5], modalities, future=0)
-    layers = stack()
+    layers = stack(kernel=kernel)
     prefix = DialogueGraph(graph.present[..., :known], graph.speaker[:, :known], future=0)
     torch.testing.assert_close(layers(x[:, :, :known], prefix).x, layers(x, graph).x[:, :, :known], atol=1e-12, rtol=0)
 

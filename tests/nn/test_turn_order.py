@@ -73,6 +73,17 @@ def test_dropout_is_between_layers_and_in_training_only() -> None:
     assert TurnRecurrence(4, 8, dropout=0.5, num_layers=1).rnn.dropout == 0
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_half_precision_around_it_changes_little(cell: Any) -> None:
+    torch.manual_seed(0)
+    layer = TurnRecurrence(4, 8, cell=cell)
+    x, order = torch.randn(3, 5, 4), TurnOrder.of(torch.rand(3, 5) < 0.7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = layer(x, order)
+        half.float().sum().backward()
+    torch.testing.assert_close(half.float(), layer(x, order), atol=0.03, rtol=0)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(TurnEncoderError, match="channels=5 is odd"):
         TurnRecurrence(4, 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
@@ -14,6 +15,7 @@ from graphophone.nn.cross_attention import length_blocks
 from graphophone.nn.dialogue import DialogueGraph
 from graphophone.nn.latent_weights import LatentGraphError, check_temperature, gumbel_noise, latent_weights
 from graphophone.nn.random_features import log_kernel, orthogonal_projection
+from graphophone.nn.sparse import drop
 
 Kernel = Literal["exact", "favor"]
 
@@ -27,8 +29,7 @@ class NodeBlock:
     """Some dialogues of like numbers of nodes, side by side.
 
     Attributes:
-        start: First of their rows.
-        end: Behind the last of their rows.
+        size: How many rows they have.
         dialogue: Their numbers ``[b]``.
         nodes: Nodes of the largest, n.
         slots: Place of each row in ``[b * n]``; None where there is no padding.
@@ -38,8 +39,7 @@ class NodeBlock:
         dtype: Of numbers of edges.
     """
 
-    start: int
-    end: int
+    size: int
     dialogue: Tensor
     nodes: int
     slots: Tensor | None
@@ -72,8 +72,7 @@ class NodeBlock:
         return (self.edges > 0).sum((1, 2, 3))
 
     def spread(self, rows: Tensor, fill: float = 0.0) -> Tensor:
-        """Rows of all dialogues ``[n, ...]`` to those of these side by side ``[b, n, ...]``."""
-        rows = rows[self.start : self.end]
+        """Rows of these dialogues ``[rows, ...]`` side by side ``[b, n, ...]``."""
         if self.slots is not None:
             places = rows.new_full((len(self.dialogue) * self.nodes, *rows.shape[1:]), fill)
             rows = places.index_copy(0, self.slots, rows)
@@ -129,8 +128,7 @@ class DialogueNodes:
                 index = (start + offset[:, None] + place[:nodes]).clamp_max(end - 1)
                 self.blocks.append(
                     NodeBlock(
-                        start,
-                        end,
+                        end - start,
                         members.to(device),
                         nodes,
                         slots,
@@ -146,6 +144,10 @@ class DialogueNodes:
     def largest(self) -> int:
         """Nodes of the largest dialogue."""
         return max((block.nodes for block in self.blocks), default=0)
+
+    def split(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Rows ``[n, ...]`` to those of each block."""
+        return rows.split([block.size for block in self.blocks])
 
     def table(self, rows: Tensor) -> Tensor:
         """Rows ``[n, d]`` as nodes ``[B, M, T, d]``, zeros at absent ones."""
@@ -247,17 +249,18 @@ class LatentGraphAttention(nn.Module):
         q, k, v = self.query(x), self.key(x), self.value(x)
         with torch.autocast(x.device.type, enabled=False):
             q, k, v = (part if part.dtype == torch.float64 else part.float() for part in (q, k, v))
-            noise = None
+            noises: Iterable[Tensor | None] = [None] * len(nodes.blocks)
             if noisy:
                 check_temperature(self.tau, nodes.largest, q.dtype)
-                noise = gumbel_noise(len(x), self.heads, self.gumbel_k, q) / self.tau
+                noises = nodes.split(gumbel_noise(len(x), self.heads, self.gumbel_k, q).div_(self.tau))
             parts, links = [], q.new_zeros(nodes.shape[0])
-            for block in nodes.blocks:
+            pieces = zip(nodes.blocks, nodes.split(q), nodes.split(k), nodes.split(v), noises, strict=True)
+            for block, q, k, v, noise in pieces:
                 given, likely = self._block(block, q, k, v, noise, link, attention, nodes)
                 parts.append(given)
                 if likely is not None:
                     links = links.index_copy(0, block.dialogue, likely)
-            heard = torch.cat(parts) if parts else v
+            heard = torch.cat(parts) if parts else v  # without any node they are all as empty
         return self.out(heard), links
 
     def _block(
@@ -289,7 +292,7 @@ class LatentGraphAttention(nn.Module):
         weights, likely = latent_weights(scores, noise, block.edges if link else None)
         if attention is not None:
             self._note(block, weights.detach().mean(dim=1), attention, nodes)
-        heard = F.dropout(weights, self.dropout, self.training and self.dropout > 0) @ v
+        heard = drop(weights, self.dropout, self.training) @ v
         heard = block.gathered(heard.transpose(1, 2).flatten(2))
         if not link:
             return heard, None
@@ -401,11 +404,11 @@ class LatentGraphStack(nn.Module):
         dialogues, modalities, turns = nodes.shape
         noted = x.new_zeros(dialogues, modalities * turns, modalities * turns, dtype=dtype) if attention else None
         z = self.norms[0](self.linear(x.flatten(0, 2).index_select(0, nodes.rows)))
-        z = F.dropout(F.elu(z), self.dropout, self.training)
+        z = drop(F.elu(z), self.dropout, self.training)
         stages, links = [z], []
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             heard, likely = layer(z, nodes, link=link, attention=noted)
-            z = F.dropout(norm(heard + z if self.residual else heard), self.dropout, self.training)
+            z = drop(norm(heard + z if self.residual else heard), self.dropout, self.training)
             stages.append(z)
             links.append(likely)
         if self.jump is not None:

@@ -38,8 +38,10 @@ def _shift(nodes: int, dtype: torch.dtype) -> float:
 
 def gumbel_noise(nodes: int, heads: int, samples: int, like: Tensor) -> Tensor:
     """Gumbel(0, 1) noise ``[nodes, heads, samples]`` from torch's generator; never further apart than 20."""
-    exponential = torch.empty(nodes, heads, samples, dtype=like.dtype, device=like.device).exponential_()
-    return exponential.clamp_(_LEAST, _MOST).log_().neg_()
+    # Several times quicker on CPUs than torch's own exponential distribution.
+    uniform = torch.rand(nodes, heads, samples, dtype=like.dtype, device=like.device)
+    exponential = uniform.neg_().log1p_().neg_().clamp_(_LEAST, _MOST)
+    return exponential.log_().neg_()
 
 
 def check_temperature(tau: float, nodes: int, dtype: torch.dtype) -> None:

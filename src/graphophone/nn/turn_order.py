@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from graphophone.errors import GraphophoneError
+from graphophone.nn.gru import packed_gru
+from graphophone.nn.sparse import drop
 
 Cell = Literal["gru", "lstm"]
 
@@ -55,6 +59,15 @@ class TurnOrder:
         rank[lengths.argsort(descending=True, stable=True)] = torch.arange(len(lengths), device=rows.device)
         packed = (step * len(lengths) + rank[sequence]).argsort()
         return cls(rows[packed], torch.bincount(step).cpu())
+
+    @cached_property
+    def mirror(self) -> Tensor:
+        """For every turn that is read, the one in its place when all sequences are read backwards ``[n]``."""
+        starts = self.counts.cumsum(0) - self.counts
+        step = torch.arange(len(self.counts)).repeat_interleave(self.counts)
+        rank = torch.arange(len(step)) - starts[step]
+        lengths = torch.bincount(rank)
+        return (starts[lengths[rank] - 1 - step] + rank).to(self.rows.device)
 
 
 class TurnRecurrence(nn.Module):
@@ -102,6 +115,25 @@ class TurnRecurrence(nn.Module):
         rows = x.flatten(0, 1)
         out = rows.new_zeros(len(rows), self.channels)
         if len(order.rows):
-            states = self.rnn(PackedSequence(rows.index_select(0, order.rows), order.counts))[0].data
+            states = self._states(rows.index_select(0, order.rows), order)
             out = out.to(states.dtype).index_copy(0, order.rows, states)
         return out.view(*x.shape[:2], self.channels)
+
+    def _states(self, x: Tensor, order: TurnOrder) -> Tensor:
+        """States ``[n, channels]`` of the turns that are read ``[n, in_channels]``."""
+        quick = isinstance(self.rnn, nn.GRU) and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+        if not quick:
+            return self.rnn(PackedSequence(x, order.counts))[0].data
+        counts = order.counts.tolist()
+        directions = 1 + self.rnn.bidirectional
+        weights = [self.rnn.all_weights[k : k + directions] for k in range(0, len(self.rnn.all_weights), directions)]
+        for layer, sides in enumerate(weights):
+            x = drop(x, self.rnn.dropout, self.training and layer > 0)
+            ways = [x, x.index_select(0, order.mirror)][:directions]
+            inputs = [F.linear(way, side[0], side[2]) for way, side in zip(ways, sides, strict=True)]
+            recurrent, bias = (torch.stack([side[k] for side in sides]) for k in (1, 3))
+            states = packed_gru(torch.stack(inputs), recurrent, bias[:, None], counts)
+            x = states[0]
+            if directions == 2:
+                x = torch.cat([x, states[1].index_select(0, order.mirror)], dim=1)
+        return x
