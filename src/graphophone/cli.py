@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from graphophone import __version__, cli_finetune, cli_neighbours
+from graphophone import __version__, cli_conversations, cli_finetune, cli_neighbours
 from graphophone.errors import GraphophoneError
 
 if TYPE_CHECKING:
@@ -197,12 +197,19 @@ def build_parser() -> argparse.ArgumentParser:
         "  graphophone predict my_tagger street.wav --top 10\n"
         "  graphophone predict my_tagger recordings/ --tag-threshold 0.3 --no-probabilities --output tags.csv\n"
         '  graphophone predict runs/hemogat-meld one.wav --text "How could you?"\n'
-        "  graphophone predict runs/hemogat-meld --table calls.csv --output answers.csv\n\n" + EXIT_CODES,
+        "  graphophone predict runs/hemogat-meld --table calls.csv --output answers.csv\n"
+        f"{cli_conversations.PREDICT_EXAMPLES}\n{EXIT_CODES}",
     )
     sub.add_argument("model", help="run folder, model folder or hub id")
     sub.add_argument("paths", nargs="*", help="audio files and folders of them")
     sub.add_argument("--text", help="what is said in the one file, for a model that reads it; alone: no file needed")
-    sub.add_argument("--table", type=Path, help="CSV with the columns file and, where it is known, text, start, end")
+    sub.add_argument(
+        "--table",
+        type=Path,
+        help="CSV with the columns file and, where it is known, text, start, end; of conversations (CSV or JSON, a row "
+        "per turn) also dialogue, position, speaker",
+    )
+    cli_conversations.add_predict_options(sub)
     sub.add_argument("--format", choices=("table", "csv", "json"), help="table, or by the suffix of --output")
     _answer_options(sub)
     sub.add_argument("--max-duration", type=float, default=60.0, help="longest file, in seconds (60); see timeline")
@@ -239,14 +246,16 @@ def build_parser() -> argparse.ArgumentParser:
         commands,
         "explain",
         run_explain,
-        "draw which frames, descriptors, frequencies, edges or known recordings carried a decision",
+        "draw which frames, descriptors, frequencies, edges, turns or known recordings carried a decision",
         "  graphophone explain runs/glnn-ravdess one.wav\n"
         "  graphophone explain runs/glnn-ravdess one.wav --target sad --output why_sad.png --csv why_sad.csv\n"
-        '  graphophone explain runs/hemogat-meld one.wav --text "How could you?"',
+        '  graphophone explain runs/hemogat-meld one.wav --text "How could you?"\n'
+        + cli_conversations.EXPLAIN_EXAMPLES,
     )
     sub.add_argument("model", help="run folder, model folder or hub id")
     sub.add_argument("path", type=Path, nargs="?", help="one audio file")
     sub.add_argument("--text", help="what is said in it, for a model that reads it; alone: no file needed")
+    cli_conversations.add_explain_options(sub)
     sub.add_argument("--target", help="label to explain; the chosen one by default")
     sub.add_argument("--steps", type=int, default=32, help="steps of the integral (32); more is finer and slower")
     sub.add_argument("--output", type=Path, help="PNG to write; <file>.explained.png here by default")
@@ -595,9 +604,13 @@ def _answers(recognizer: Recognizer, options: argparse.Namespace) -> pd.DataFram
     Raises:
         GraphophoneError: If these do not go together.
     """
+    if options.online and not (options.table and recognizer.bundle.reads_dialogue):
+        raise GraphophoneError("--online is for conversations: a model that hears them, and their turns in --table")
     if options.table is not None:
         if options.paths or options.text is not None:
             raise GraphophoneError("--table names all that is asked for; leave out the files and --text")
+        if recognizer.bundle.reads_dialogue:
+            return cli_conversations.answers(recognizer, options.table, online=options.online, err=err)
         from graphophone.corpora.table import read_table
 
         table, lines, problems = read_table(options.table)
@@ -640,6 +653,7 @@ def run_predict(options: argparse.Namespace) -> int:
         max_duration=options.max_duration,
         workers=options.workers,
         progress=err.is_terminal,
+        max_turns=options.max_turns,
     )
     answers = _answers(recognizer, options)
     _write_answers(answers, options)
@@ -675,6 +689,11 @@ def run_explain(options: argparse.Namespace) -> int:
     from graphophone.inference import Recognizer, UtteranceExplanation, explain
 
     recognizer = Recognizer.from_pretrained(options.model, device=options.device)
+    if options.table is not None:
+        cli_conversations.explain(options, recognizer, out, err)
+        return OK
+    if options.turn is not None or options.dialogue is not None:
+        raise GraphophoneError("--turn and --dialogue name what is explained of --table; give it, too")
     explanation = explain(recognizer, options.path, target=options.target, text=options.text, steps=options.steps)
     target = options.output or Path(f"{options.path.stem if options.path else 'text'}.explained.png")
     explanation.save(target)

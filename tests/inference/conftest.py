@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile as sf
 import torch
@@ -113,6 +114,73 @@ def make_recording_parts(*, draws: int = 3, how: str = "random", edges: int = 4,
         "references": references,
         "attachment": {"edges": edges, "how": how, "seed": 7},
     }
+
+
+FEELINGS = ("calm", "glad", "sad")
+
+
+def make_conversation_bundle(
+    name: str = "dialogue_gru",
+    *,
+    parts: tuple[str, ...] = ("text", "audio"),
+    plain: bool = False,
+    seed: int = 0,
+    **options: Any,
+) -> Bundle:
+    """A small random network of conversations that reads texts and sound, or one of them; `plain`: sound, no texts."""
+    widths = {"audio": 128} if plain else {part: {"text": 3, "audio": 8}[part] for part in parts}
+    extractors: dict[str, Any] = {"text": "vowels", "audio": {"name": "fbank", "num_mel_bins": 8}}
+    named = create_extractor("modalities", **{part: extractors[part] for part in parts})
+    pipeline = FeaturePipeline(create_extractor("logmel128") if plain else named)
+    level = -0.3 if parts == ("text",) else 2.0
+    known = 0.5 * np.random.default_rng(seed).standard_normal((20, pipeline.dims)).astype(np.float32) - level
+    torch.manual_seed(seed)
+    network = create_model(
+        name,
+        in_channels=widths,
+        num_classes=len(FEELINGS),
+        hidden_channels=16,
+        **options,
+    )
+    # Random weights answer nearly the same to everything; larger ones tell turns apart.
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(2)
+    return Bundle(
+        model=network.eval(),
+        pipeline=pipeline,
+        graph=create_graph("none"),
+        standardizer=Standardizer.fit([known]),
+        labels=FEELINGS,
+    )
+
+
+def make_call(recording: Path, turns: int = 6) -> pd.DataFrame:
+    """One conversation of two speakers; the third turn has no text, the fourth no sound."""
+    start = np.arange(turns) * 0.2
+    table = pd.DataFrame(
+        {
+            "dialogue": "call",
+            "position": np.arange(turns),
+            "speaker": [["Anna", "Ben"][i % 2] for i in range(turns)],
+            "text": [("aei", "aaa", None, "eei", "iii")[i % 5] for i in range(turns)],
+            "audio": [None if i % 6 == 3 else str(recording) for i in range(turns)],
+            "start": start,
+            "end": start + 0.3,
+        }
+    )
+    return table.astype({"text": object, "audio": object})
+
+
+@pytest.fixture(scope="session")
+def conversation_bundle() -> Callable[..., Bundle]:
+    return make_conversation_bundle
+
+
+@pytest.fixture(scope="session")
+def call() -> Callable[..., pd.DataFrame]:
+    return make_call
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from graphophone.inference.bundle import Bundle, ModelFolderError, load_bundle, save_bundle, update_bundle
+    from graphophone.inference.conversations import Conversation
     from graphophone.inference.explanations import Explanation, explain
     from graphophone.inference.export import ExportError, export_onnx
     from graphophone.inference.output import write_answers
     from graphophone.inference.recognizer import UNSURE, Recognizer
     from graphophone.inference.recording_explanations import RecordingExplanation
     from graphophone.inference.timelines import SILENCE, iter_timeline, merge_segments, tag_segments, timeline
+    from graphophone.inference.turn_explanations import ConversationExplanation, explain_conversation
     from graphophone.inference.utterance_explanations import UtteranceExplanation
 
 # Imported on first use: the processes that compute features come through here and need neither the network nor torch.
@@ -20,6 +22,8 @@ _MODULES = {
     "SILENCE": "timelines",
     "UNSURE": "recognizer",
     "Bundle": "bundle",
+    "Conversation": "conversations",
+    "ConversationExplanation": "turn_explanations",
     "Explanation": "explanations",
     "ExportError": "export",
     "ModelFolderError": "bundle",
@@ -27,6 +31,7 @@ _MODULES = {
     "RecordingExplanation": "recording_explanations",
     "UtteranceExplanation": "utterance_explanations",
     "explain": "explanations",
+    "explain_conversation": "turn_explanations",
     "export_onnx": "export",
     "iter_timeline": "timelines",
     "load_bundle": "bundle",
@@ -42,6 +47,8 @@ __all__ = [
     "SILENCE",
     "UNSURE",
     "Bundle",
+    "Conversation",
+    "ConversationExplanation",
     "Explanation",
     "ExportError",
     "ModelFolderError",
@@ -49,6 +56,7 @@ __all__ = [
     "RecordingExplanation",
     "UtteranceExplanation",
     "explain",
+    "explain_conversation",
     "export_onnx",
     "iter_timeline",
     "load_bundle",

@@ -6,6 +6,7 @@ Its colours are those of the reports, so that it can be put into a page (`grapho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from graphophone.errors import GraphophoneError
 from graphophone.evaluation.figures import (
     BLUE,
     GREEN,
+    GRID,
     INK,
     MUTED,
     ORANGE,
@@ -31,6 +33,9 @@ from graphophone.evaluation.figures import (
 )
 from graphophone.inference.turn_relations import TurnRelations
 
+if TYPE_CHECKING:
+    from graphophone.inference.turn_explanations import ConversationExplanation
+
 SPEAKERS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 """Colours of the speakers, in the order of their first turns; all further ones share the last."""
 
@@ -38,7 +43,12 @@ _OTHERS = MUTED
 _NAMED = 80
 """Up to so many turns have their labels written out."""
 
+_MOST_CLASSES = 8
+
 _OPACITY = LinearSegmentedColormap.from_list("heard", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])
+_SIGNED = LinearSegmentedColormap.from_list(
+    "adds", [(*to_rgb(BLUE), 1.0), (*to_rgb(BLUE), 0.0), (*to_rgb(VERMILION), 0.0), (*to_rgb(VERMILION), 1.0)]
+)
 
 
 @styled
@@ -107,6 +117,82 @@ def draw_dialogue(
     figure = place.figure
     assert isinstance(figure, Figure)  # noqa: S101 - the outermost
     return figure
+
+
+@styled
+def draw_conversation(explanation: ConversationExplanation, *, edges: int = 80) -> Figure:
+    """A conversation with what mattered: for one turn the others and the modalities, else who adds to whom.
+
+    Args:
+        explanation: What is drawn.
+        edges: How many edges to draw at most.
+    """
+    turns, turn, relations = explanation.turns, explanation.turn, explanation.relations
+    count = len(turns)
+    rows = 3 + len(relations.modalities) * 0.75 + (0 if relations.latent is None else 1.1 + min(2.4, 0.05 * count))
+    figure = Figure(figsize=(min(23.0, 9.8 + 0.09 * count), max(4.2, 1.2 + rows)), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(figure.get_figwidth() - 3.4, 3.4), squeeze=False)[0]
+    for side in (left, right):
+        side.set_facecolor("none")
+    if turn is None:
+        draw_dialogue(turns, relations, edges=edges, title=explanation.title, into=left)
+        _influence(right.subplots(), explanation.influence)
+        return figure
+    scores = explanation.influence[turn]
+    draw_dialogue(turns, relations, turn=turn, scores=scores, edges=edges, title=explanation.title, into=left)
+    classes, parts = right.subplots(2, 1)
+    known = [name for name in turns if str(name).startswith("p_")]
+    values = turns[known].iloc[turn].to_numpy(dtype=np.float64)
+    best = np.argsort(-values, kind="stable")[:_MOST_CLASSES]
+    names = [known[i].removeprefix("p_") for i in best]
+    _bars(classes, names, values[best], [INK if name == explanation.label else GRID for name in names], "probability")
+    own = np.full(len(relations.modalities), np.nan) if explanation.own is None else explanation.own
+    shares = [(f"{name} of this turn", value) for name, value in zip(relations.modalities, own, strict=True)]
+    shares += [
+        (f"{name} of all turns", v) for name, v in zip(relations.modalities, explanation.modalities[turn], strict=True)
+    ]
+    shares = [(name, value) for name, value in shares if not np.isnan(value)]
+    added = np.array([value for _, value in shares])
+    colours = [VERMILION if value > 0 else BLUE for value in added]
+    _bars(parts, [name for name, _ in shares], added, colours, f"adds to the probability of {short(explanation.label)}")
+    return figure
+
+
+def _bars(axes: Axes, names: Sequence[str], values: np.ndarray, colours: Sequence[str], title: str) -> None:
+    """Named numbers as bars that lie."""
+    signed = bool((values < 0).any())
+    bars = axes.barh(range(len(names)), values, color=list(colours), height=0.7)
+    axes.bar_label(bars, labels=[f"{v:+.2f}" if title != "probability" else f"{v:.2f}" for v in values], padding=2)
+    axes.set_yticks(range(len(names)), [short(name, 24) for name in names])
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    reach = float(np.abs(values).max(initial=0.0)) or 1.0
+    axes.set_xlim(-1.6 * reach if signed else 0, 1.6 * reach)
+    axes.axvline(0, color=MUTED, linewidth=0.7)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    axes.tick_params(left=False)
+    axes.set_title(title, fontsize=8.5)
+
+
+def _influence(axes: Axes, influence: np.ndarray) -> None:
+    """What each turn (along) adds to the answer for each (downwards)."""
+    count = len(influence)
+    limit = float(np.abs(influence).max()) or 1.0
+    image = axes.imshow(
+        influence,
+        cmap=_SIGNED,
+        vmin=-limit,
+        vmax=limit,
+        extent=(0.5, count + 0.5, count + 0.5, 0.5),
+        interpolation="nearest",
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(min(6, count), integer=True, min_n_ticks=1))
+    axes.set_xlabel("turn that is left out")
+    axes.set_ylabel("turn that is answered for")
+    axes.set_title("what a turn adds\nto the probability", fontsize=8.5)
+    bar = axes.figure.colorbar(image, ax=axes, location="bottom", shrink=0.8)
+    bar.outline.set_visible(False)
 
 
 def _colours(turns: pd.DataFrame) -> list[str]:

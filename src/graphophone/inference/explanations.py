@@ -213,6 +213,11 @@ def explain(
     labels = bundle.labels
     if target is not None and target not in labels:
         raise GraphophoneError(f"target {target!r} is not a class of this model; use one of {', '.join(labels)}")
+    if bundle.reads_dialogue:
+        raise GraphophoneError(
+            f"explain: {bundle.model_name} answers for the turns of a conversation; give them as a table "
+            "(explain_conversation, or explain --table)"
+        )
     if bundle.pipeline.hop is None and not bundle.reads_nodes:
         raise GraphophoneError("explain: the features are one vector per recording and have no frames to show")
     if text is not None and not recognizer.reads_text:

@@ -241,6 +241,11 @@ def _check_request(path: Path, input: str) -> None:
 
 def _check_model(bundle: Bundle, input: Input) -> None:
     """That the file can hold the network and, for sound, the front end."""
+    if bundle.reads_dialogue:
+        raise ExportError(
+            f"{bundle.model_name}: answers for conversations of any length and cannot be exported; use it from Python "
+            "or by predict --table"
+        )
     found_obstacle = obstacle(bundle) if bundle.reads_nodes else None
     if found_obstacle is not None:
         raise ExportError(f"{bundle.model_name}: cannot be exported: {found_obstacle}")

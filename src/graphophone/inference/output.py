@@ -88,9 +88,12 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
     tags, spread = "tags" in frame.columns, "spread" in frame.columns
     classes = class_columns(frame)
     table = Table(title=title)
-    with_file, with_id = "file" in frame.columns, "id" in frame.columns
-    if with_id:
-        table.add_column("id", overflow="fold")
+    # What tells a turn of a conversation is its id, or its dialogue and place, and not the recording of all of it.
+    with_file = "file" in frame.columns and "dialogue" not in frame.columns
+    names = ("id", "speaker") if "id" in frame.columns else ("dialogue", "position", "speaker")
+    told = [name for name in names if name in frame.columns]
+    for name in told:
+        table.add_column(name, overflow="fold")
     if with_file:
         table.add_column("file", overflow="fold")
     for name in ("start", "end"):
@@ -98,6 +101,9 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
     reads = [name for name in ("text", "used") if name in frame.columns]
     for name in reads:
         table.add_column(name, overflow="fold")
+    timed = "seconds" in frame.columns
+    if timed:
+        table.add_column("ms", justify="right")
     table.add_column("label", style="bold")
     table.add_column("confidence", justify="right")
     if spread:
@@ -108,10 +114,11 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
         table.add_column("next")
     for row in frame.to_dict(orient="records"):
         heard = not pd.isna(row["start"])
-        cells = [escape(str(row["id"]))] if with_id else []
+        cells = [escape(str(row[name])) for name in told]
         cells += [str(row["file"]) if not pd.isna(row["file"]) else "signal" if heard else ""] if with_file else []
         cells += [f"{row[name]:.2f}" if heard else "" for name in ("start", "end")]
         cells += ["" if pd.isna(row[name]) else escape(str(row[name])) for name in reads]
+        cells += [f"{1000 * row['seconds']:.1f}"] if timed else []
         cells.append(str(row["label"]))
         known = not pd.isna(row["confidence"])
         cells.append(f"{row['confidence']:.2f}" if known else "")
