@@ -27,7 +27,8 @@ class DialogueOutput(NamedTuple):
 class DialogueClassifier(PretrainedModel):
     """A network from dialogues to class scores of every turn.
 
-    A turn may lack modalities (``batch.present``); one that lacks all of them is answered for from the others' alone.
+    A turn may lack modalities (``batch.present``); one that lacks all of them is answered for from the others' alone,
+    or, by networks that have no node for it, like all such turns.
     Neither padding nor the dialogues beside it change the answer for a dialogue.
 
     Subclasses call `read_in` in their constructor, implement `states`, and set ``classifier``; those that learn more

@@ -67,7 +67,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 
 class RIGSL(DialogueGraphClassifier):
-    """A gated graph of the turns of a dialogue, and a latent one beside it.
+    """A gated graph of the turns of a dialogue, and a latent one beside it: RIGSL (Xiong et al., 2025).
 
     Numbers that are not given start from those published for IEMOCAP. Options that are None become what the preset
     says. A turn may lack modalities; one that lacks all has no node, and gets the same answer as all such turns.
