@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from graphophone.dialogues import Turns
 from graphophone.evaluation.dialogues import (
+    cut,
     dialogue_findings,
-    prefixes,
+    joined,
     subset_results,
     typical_dialogue,
     unfolding_results,
@@ -118,12 +119,31 @@ def test_very_long_conversations_are_not_unfolded() -> None:
     assert unfolding_results(Sums(), [batch_of([UNFOLDED_TURNS + 1])[0]], CLASSES) == {}
 
 
-def test_prefixes_are_the_beginnings() -> None:
-    batch, _ = batch_of([3, 1])
-    parts = list(prefixes(batch))
-    assert [(len(part), part.mask.size(1)) for part in parts] == [(2, 1), (1, 2), (1, 3)]
-    assert torch.equal(parts[1].x["text"][0], batch.x["text"][0, :2])
-    assert torch.equal(parts[1].present[0], batch.present[0, :, :2])
+@pytest.mark.parametrize("pairs", [1, 100, 10**6])
+def test_how_many_are_answered_at_once_changes_nothing(pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = [batch_of([6, 2, 9], seed=1, labelled=0.7)[0], batch_of([1, 4], seed=2)[0]]
+    found = unfolding_results(Sums(), batches, CLASSES)
+    monkeypatch.setattr("graphophone.evaluation.dialogues.AT_ONCE", pairs)
+    assert unfolding_results(Sums(), batches, CLASSES) == found
+
+
+def test_joining_and_cutting() -> None:
+    first, second = batch_of([3, 1])[0], batch_of([2, 5], seed=1)[0]
+    whole = joined([first, second])
+    assert whole.lengths.tolist() == [3, 1, 2, 5]
+    for batch, which in ((first, [0, 1]), (second, [2, 3])):
+        back = cut(whole, torch.tensor(which))
+        for name, part in batch.x.items():
+            assert torch.equal(back.x[name], part)
+        for name in ("present", "mask", "speaker", "y", "row"):
+            assert torch.equal(getattr(back, name), getattr(batch, name)), name
+    part = cut(whole, torch.tensor([3, 3, 0]), torch.tensor([1, 4, 2]))
+    assert part.lengths.tolist() == [1, 4, 2]
+    assert torch.equal(part.x["text"][1], second.x["text"][1, :4])
+    assert not part.x["text"][0, 1:].any()
+    assert not part.present[0, :, 1:].any()
+    assert (part.y[2, 2:] == -1).all()
+    assert (part.row[2, 2:] == -1).all()
 
 
 def test_the_drawn_conversation_has_several_speakers_and_a_common_length() -> None:
@@ -158,9 +178,9 @@ def test_what_is_kept_of_a_training(tmp_path: Path) -> None:
     assert len(relations.edges()) == int(DialogueGraph(batch.present[1:], batch.speaker[1:]).num_edges)
 
 
-def test_speakers_without_a_name_are_numbered(tmp_path: Path) -> None:
+def test_what_the_table_does_not_know_stays_empty(tmp_path: Path) -> None:
     batch, table = batch_of([4])
     dialogue_findings(Sums(), [batch], table.drop(columns="speaker"), CLASSES, tmp_path)
     with np.load(tmp_path / EXAMPLE_FILE, allow_pickle=False) as arrays:
-        assert arrays["speaker"].tolist() == ["1", "2", "1", "2"]
+        assert arrays["speaker"].tolist() == [""] * 4
         assert arrays["text"].tolist() == [""] * 4

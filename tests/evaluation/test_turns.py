@@ -69,9 +69,9 @@ def test_seeds_do_not_follow_each_other() -> None:
 def test_spans_double() -> None:
     found = spans(pd.Series([1, 2, 3, 4, 5, 8, 9, 16, 17, 32, 33, 400]))
     assert found.tolist() == [
-        *("1", "2", "3–4", "3–4", "5–8", "5–8", "9–16", "9–16", "17–32", "17–32", "33 and more", "33 and more"),
+        *("1", "2", "3–4", "3–4", "5–8", "5–8", "9–16", "9–16", "17–32", "17–32", "33+", "33+"),
     ]
-    assert list(found.cat.categories) == ["1", "2", "3–4", "5–8", "9–16", "17–32", "33 and more"]
+    assert list(found.cat.categories) == ["1", "2", "3–4", "5–8", "9–16", "17–32", "33+"]
 
 
 def test_speakers_with_few_turns_are_counted_together() -> None:
@@ -216,6 +216,17 @@ def test_a_report_of_conversations(make_talks: MakeRun, check: Check) -> None:
     assert len(said["3"][1]) == 160
     assert "4 turns of 2 speakers, 2 of 3 recognised" in page.text
     assert "Conversation 03 of the test part" in page.text
+
+
+def test_a_conversation_without_speakers(make_talks: MakeRun) -> None:
+    folder = make_talks()
+    path = folder / "folds" / "fold0-seed0" / EXAMPLE_FILE
+    with np.load(path) as arrays:
+        kept = dict(arrays)
+    np.savez(path, **{**kept, "speaker": np.array([""] * 4)})
+    found = section_of(folder)
+    assert "4 turns, 2 of 3 recognised" in found["figures"]["dialogue"]["label"]
+    assert [row[1] for row in found["example"]["rows"]] == ["–"] * 4
 
 
 def test_without_speakers_or_positions(make_talks: MakeRun, check: Check) -> None:

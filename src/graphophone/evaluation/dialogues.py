@@ -7,7 +7,7 @@ conversation with what its turns heard of each other.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from graphophone.evaluation.metrics import classification_metrics
@@ -27,6 +28,11 @@ from graphophone.nn.dialogue import DialogueBatch
 
 DRAWN_TURNS = 12
 """Turns of the conversation that is drawn, if there is one of so many."""
+
+AT_ONCE = 2**20
+"""Pairs of nodes that are answered for at once, where padding is of our own making."""
+
+_FILL = {"mask": False, "speaker": 0, "y": -1, "row": -1}  # what parts of a batch have at padding
 
 _KEPT = ("n", "ua", "wa", "weighted_f1", "macro_f1", "confusion")
 
@@ -95,45 +101,64 @@ def unfolding_results(
         ``at_once``: each turn from the turns up to it; ``whole``: the same turns in their whole conversations; both as
         in :func:`subset_results`. Empty for a network that hears no later turn anyway, or with nothing to score.
     """
-    if model.future == 0:
+    if model.future == 0 or not batches:
         return {}
-    short = [picked(batch, batch.lengths <= UNFOLDED_TURNS) for batch in batches]
-    short = [batch for batch in short if len(batch)]
-    whole = _scores(*_answers(model, short), classes)
+    asked = joined(batches)
+    asked = cut(asked, (asked.lengths <= UNFOLDED_TURNS).nonzero().flatten())
+    whole = _scores(*_answers(model, [asked]), classes)
     if not whole:
         return {}
-    last = (_only_last(part) for batch in short for part in prefixes(batch))
-    return {"at_once": _scores(*_answers(model, last), classes), "whole": whole}
+    return {"at_once": _scores(*_answers(model, _beginnings(asked)), classes), "whole": whole}
 
 
-def picked(batch: DialogueBatch, which: Tensor) -> DialogueBatch:
-    """Some of the dialogues (bool ``[B]``), padded to the longest of them."""
-    turns = int(batch.lengths[which].max()) if bool(which.any()) else 0
-    return replace(
-        batch,
-        x={name: part[which, :turns] for name, part in batch.x.items()},
-        present=batch.present[which, :, :turns],
-        **{name: getattr(batch, name)[which, :turns] for name in ("mask", "speaker", "y", "row")},
+def joined(batches: Sequence[DialogueBatch]) -> DialogueBatch:
+    """All dialogues as one batch."""
+    turns = max((batch.mask.size(1) for batch in batches), default=0)
+
+    def along(parts: Iterable[Tensor], fill: int, place: int = 1) -> Tensor:
+        """Tensors one after another, filled up along the turns."""
+        missing = ((part, turns - part.size(place)) for part in parts)
+        return torch.cat([F.pad(p, [0, 0] * (p.dim() - 1 - place) + [0, gap], value=fill) for p, gap in missing])
+
+    return DialogueBatch(
+        x={name: along((batch.x[name] for batch in batches), 0) for name in batches[0].modalities},
+        present=along((batch.present for batch in batches), 0, place=2),
+        **{name: along((getattr(b, name) for b in batches), fill) for name, fill in _FILL.items()},
     )
 
 
-def prefixes(batch: DialogueBatch) -> Iterable[DialogueBatch]:
-    """The dialogues cut after their first turn, after their second, and so on, as far as each goes."""
-    for turns in range(1, int(batch.lengths.max()) + 1):
-        cut = picked(batch, batch.lengths >= turns)
-        yield replace(
-            cut,
-            x={name: part[:, :turns] for name, part in cut.x.items()},
-            present=cut.present[:, :, :turns],
-            **{name: getattr(cut, name)[:, :turns] for name in ("mask", "speaker", "y", "row")},
-        )
+def cut(batch: DialogueBatch, which: Tensor, turns: Tensor | None = None) -> DialogueBatch:
+    """Some of the dialogues, each only as far as it is wanted.
+
+    Args:
+        batch: Dialogues.
+        which: Their numbers ``[n]``, one as often as it is wanted.
+        turns: How many of its first turns each keeps ``[n]``; None: all.
+    """
+    turns = batch.lengths[which] if turns is None else turns
+    longest = int(turns.max()) if len(turns) else 0
+    kept = torch.arange(longest, device=turns.device) < turns[:, None]
+    return DialogueBatch(
+        x={name: part[which, :longest].masked_fill(~kept[..., None], 0) for name, part in batch.x.items()},
+        present=batch.present[which, :, :longest] & kept[:, None],
+        **{name: getattr(batch, name)[which, :longest].masked_fill(~kept, fill) for name, fill in _FILL.items()},
+    )
 
 
-def _only_last(batch: DialogueBatch) -> DialogueBatch:
-    """The same where nothing but the last turn is asked for."""
-    y = batch.y.clone()
-    y[:, :-1] = -1
-    return replace(batch, y=y)
+def _beginnings(batch: DialogueBatch) -> Iterator[DialogueBatch]:
+    """For every turn with a class its dialogue up to it, as many at once as fit; only the last turn keeps its class."""
+    which, last = (batch.mask & (batch.y >= 0)).nonzero(as_tuple=True)
+    order = last.argsort(stable=True)
+    which, turns = which[order], last[order] + 1
+    start, size = 0, len(batch.modalities) ** 2
+    while start < len(turns):
+        count = max(1, AT_ONCE // (size * int(turns[start]) ** 2))
+        longest = int(turns[start : start + count].max())
+        chosen = slice(start, start + max(1, AT_ONCE // (size * longest**2)))
+        part = cut(batch, which[chosen], turns[chosen])
+        final = torch.arange(part.mask.size(1), device=turns.device) == turns[chosen, None] - 1
+        yield replace(part, y=part.y.masked_fill(~final, -1))
+        start = chosen.stop
 
 
 def _answers(model: DialogueClassifier, batches: Iterable[DialogueBatch]) -> tuple[np.ndarray, np.ndarray]:
@@ -168,9 +193,7 @@ def typical_dialogue(batches: Iterable[DialogueBatch]) -> DialogueBatch | None:
         for place in ((batch.y >= 0) & batch.mask).any(dim=1).nonzero().flatten().tolist():
             rank = bool(alone[place]), abs(int(batch.lengths[place]) - DRAWN_TURNS)
             if best is None or rank < best[0]:
-                which = torch.zeros(len(batch), dtype=torch.bool, device=batch.mask.device)
-                which[place] = True
-                best = rank, picked(batch, which)
+                best = rank, cut(batch, torch.tensor([place], device=batch.mask.device))
     return None if best is None else best[1]
 
 
@@ -186,8 +209,9 @@ def write_example(
         table: The turns of the corpus, by the numbers in ``batch.row``.
         classes: Name of every class.
 
-    The arrays: ``id``, ``speaker``, ``text``, ``label`` (true class, empty for none), ``predicted``, ``confidence``
-    ``[T]``; ``dialogue``; and those of :meth:`~graphophone.inference.turn_relations.TurnRelations.arrays`.
+    The arrays: ``id``, ``speaker``, ``text``, ``label`` (the true class; all of them empty where not known),
+    ``predicted``, ``confidence`` ``[T]``; ``dialogue``; and those of
+    :meth:`~graphophone.inference.turn_relations.TurnRelations.arrays`.
     """
     with evaluating(model), torch.no_grad():
         probabilities = model(batch).logits[0].double().softmax(dim=-1).cpu().numpy()
@@ -202,11 +226,8 @@ def write_example(
         "confidence": probabilities.max(axis=1),
         "dialogue": np.asarray(str(known["dialogue"].to_numpy()[rows >= 0][0])),
     }
-    for column in ("id", "text"):
+    for column in ("id", "speaker", "text"):
         arrays[column] = _words(known, column, rows)
-    numbered = np.asarray([str(number + 1) for number in batch.speaker[0].tolist()])
-    named = _words(known, "speaker", rows)
-    arrays["speaker"] = np.where(named == "", numbered, named)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{os.getpid()}.tmp.npz")
     np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]

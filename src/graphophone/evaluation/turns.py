@@ -76,10 +76,10 @@ def _changed(label: pd.Series, before: pd.Series) -> pd.Series:
 
 
 def spans(values: pd.Series, longest: int = 32) -> pd.Series:
-    """Numbers from 1 on as spans that double: ``1``, ``2``, ``3–4``, ``5–8``, ..., ``33 and more``."""
+    """Numbers from 1 on as spans that double: ``1``, ``2``, ``3–4``, ``5–8``, ..., ``33+``."""
     edges = [0, *(2**power for power in range(longest.bit_length()))]  # 0, 1, 2, 4, ..., longest
     names = [str(high) if high - low == 1 else f"{low + 1}–{high}" for low, high in pairwise(edges)]
-    return pd.cut(values, [*edges, np.inf], labels=[*names, f"{edges[-1] + 1} and more"])
+    return pd.cut(values, [*edges, np.inf], labels=[*names, f"{edges[-1] + 1}+"])
 
 
 def talkative(speaker: pd.Series, most: int = 12) -> pd.Series:

@@ -247,8 +247,9 @@ def _example(results: RunResults) -> dict[str, Any] | None:
     known = turns["truth"] != ""
     right = int((turns["truth"] == turns["label"])[known].sum())
     name = f"Conversation {arrays['dialogue']} of the test part"
-    people = plural(turns["speaker"].nunique(), "speaker")
-    words = f"{plural(len(turns), 'turn')} of {people}, {right} of {int(known.sum())} recognised"
+    named = turns[turns["speaker"] != ""]
+    people = f" of {plural(named['speaker'].nunique(), 'speaker')}" if len(named) else ""
+    words = f"{plural(len(turns), 'turn')}{people}, {right} of {int(known.sum())} recognised"
     parts = ["labels that were given, with their confidence (and the true one where it is another)"]
     if relations.within is not None:
         parts.append(
@@ -260,7 +261,7 @@ def _example(results: RunResults) -> dict[str, Any] | None:
     said = [short(words, _LONGEST_TEXT) or DASH for words in arrays["text"].astype(str)]
     return {
         "figure": {
-            "figure": draw_dialogue(turns, relations),
+            "figure": draw_dialogue(turns if len(named) else turns.drop(columns="speaker"), relations),
             "label": f"{name}: {words}.",
             "caption": f"{name}, {words} ({job.fold}, seed {job.seed}). From above: {'; '.join(parts)}.",
         },
