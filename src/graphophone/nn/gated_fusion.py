@@ -59,5 +59,5 @@ class GatedSum(nn.Module):
             return torch.cat(parts, dim=-1)
         out = self.gates[0](parts[0]).sigmoid() * parts[0]
         for gate, part in zip(self.gates[1:], parts[1:], strict=True):
-            out = out + gate(part).sigmoid() * part
+            out = torch.addcmul(out, gate(part).sigmoid(), part)
         return out
