@@ -353,6 +353,9 @@ def test_nobody_hears_beyond_the_window(dialogues: MakeDialogues) -> None:
         ({"tau": 0.0}, "tau"),
         ({"gamma": 0.1}, "gamma"),
         ({"past": -2}, "past is -2; give at least 0"),
+        ({"num_layers": 0}, "num_layers is 0; give at least 1"),
+        ({"heads": 0}, "heads is 0; give at least 1"),
+        ({"dropout": 1.0}, "dropout is 1.0; give at least 0 and less than 1"),
     ],
 )
 def test_refuses(options: dict[str, Any], message: str) -> None:

@@ -55,9 +55,26 @@ class DialogueClassifier(PretrainedModel):
     classifier: nn.Module
 
     def read_in(
-        self, in_channels: Mapping[str, int], num_classes: int, *, past: int | None = None, future: int | None = None
+        self,
+        in_channels: Mapping[str, int],
+        num_classes: int,
+        *,
+        past: int | None = None,
+        future: int | None = None,
+        speakers: int = 0,
+        dropout: float = 0.0,
+        **sizes: int,
     ) -> None:
         """Set what all networks of dialogues have: widths in the order of `modalities`, classes, and who is heard.
+
+        Args:
+            in_channels: See the class, as for the next three.
+            num_classes: C.
+            past: Turns before.
+            future: Turns after.
+            speakers: Checked alone.
+            dropout: Checked alone.
+            sizes: Numbers that are at least 1, by the name of their option; checked alone.
 
         Raises:
             ModelError: If a modality is unknown, there is none, or a number is too small.
@@ -70,9 +87,13 @@ class DialogueClassifier(PretrainedModel):
             ("num_classes", num_classes, 1),
             ("past", past, 0),
             ("future", future, 0),
+            ("speakers", speakers, 0),
+            *((name, value, 1) for name, value in sizes.items()),
         ):
             if value is not None and value < least:
                 raise ModelError(f"{name} is {value}; give at least {least}")
+        if not 0 <= dropout < 1:
+            raise ModelError(f"dropout is {dropout}; give at least 0 and less than 1")
         self.in_channels = {name: int(in_channels[name]) for name in self.modalities if name in in_channels}
         self.num_classes = num_classes
         self.past = past

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from graphophone.models.base import ModelError
 from graphophone.models.dialogue import DialogueClassifier
 from graphophone.nn.dialogue import DialogueBatch
 from graphophone.nn.turn_input import TurnInput
@@ -25,13 +24,13 @@ class DialogueGRU(DialogueClassifier):
             known.
         future: None: the recurrence runs in both directions; else forwards alone, so that an answer hears no later
             turn, whatever the number.
-        hidden_channels: Width of projections and states, even.
+        hidden_channels: Width of projections and states; even where the recurrence runs in both directions.
         num_layers: Recurrent layers.
         residual: Whether the projections are added to what the recurrence gives.
         dropout: Probability, everywhere.
 
     Raises:
-        ModelError: If a number is too small or odd, or a modality unknown.
+        GraphophoneError: If a number is too small or odd, or a modality unknown.
     """
 
     model_name = "dialogue_gru"
@@ -49,12 +48,15 @@ class DialogueGRU(DialogueClassifier):
         dropout: float = 0.4,
     ) -> None:
         super().__init__()
-        self.read_in(in_channels, num_classes, future=future)
-        if hidden_channels < 2 or hidden_channels % 2 or num_layers < 1:
-            raise ModelError(
-                f"hidden_channels and num_layers are {hidden_channels} and {num_layers}; give an even number, and 1 "
-                "layer at least"
-            )
+        self.read_in(
+            in_channels,
+            num_classes,
+            future=future,
+            speakers=speakers,
+            dropout=dropout,
+            hidden_channels=hidden_channels,
+            num_layers=num_layers,
+        )
         h = hidden_channels
         self.input = TurnInput(self.in_channels, h, dropout=dropout, speakers=speakers)
         self.gru = TurnRecurrence(

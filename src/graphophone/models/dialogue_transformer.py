@@ -52,12 +52,19 @@ class DialogueTransformer(DialogueClassifier):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        self.read_in(in_channels, num_classes, past=past, future=future)
-        if min(hidden_channels, num_layers, heads) < 1 or hidden_channels % heads:
-            raise ModelError(
-                f"hidden_channels, num_layers and heads are {hidden_channels}, {num_layers}, {heads}: give at least 1, "
-                "and hidden_channels that are a multiple of heads"
-            )
+        self.read_in(
+            in_channels,
+            num_classes,
+            past=past,
+            future=future,
+            speakers=speakers,
+            dropout=dropout,
+            hidden_channels=hidden_channels,
+            num_layers=num_layers,
+            heads=heads,
+        )
+        if hidden_channels % heads:
+            raise ModelError(f"hidden_channels {hidden_channels} are no multiple of heads {heads}: change one of them")
         h = hidden_channels
         self.input = TurnInput(self.in_channels, h, dropout=dropout, speakers=speakers)
         self.join = nn.Linear(self.input.out_channels, h)

@@ -54,7 +54,7 @@ class M3NET(DialogueGraphClassifier):
         dropout: Of encoders, and before the classifier.
 
     Raises:
-        ModelError: If a modality is unknown, or a number too small.
+        GraphophoneError: If a modality is unknown, or a number too small.
     """
 
     model_name = "m3net"
@@ -81,7 +81,18 @@ class M3NET(DialogueGraphClassifier):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        self.read_in(in_channels, num_classes, past=past, future=future)
+        self.read_in(
+            in_channels,
+            num_classes,
+            past=past,
+            future=future,
+            speakers=speakers,
+            dropout=dropout,
+            hidden_channels=hidden_channels,
+            encoder_layers=encoder_layers,
+            num_layers=num_layers,
+            hyper_layers=hyper_layers,
+        )
         self.assemble(
             NodeEncoder(
                 self.in_channels,

@@ -50,7 +50,7 @@ class MMGCN(DialogueGraphClassifier):
         dropout: Everywhere.
 
     Raises:
-        ModelError: If a modality is unknown, or a number too small.
+        GraphophoneError: If a modality is unknown, or a number too small.
     """
 
     model_name = "mmgcn"
@@ -75,7 +75,18 @@ class MMGCN(DialogueGraphClassifier):
         dropout: float = 0.4,
     ) -> None:
         super().__init__()
-        self.read_in(in_channels, num_classes, past=past, future=future)
+        self.read_in(
+            in_channels,
+            num_classes,
+            past=past,
+            future=future,
+            speakers=speakers,
+            dropout=dropout,
+            hidden_channels=hidden_channels,
+            encoder_layers=encoder_layers,
+            num_layers=num_layers,
+            graph_channels=graph_channels,
+        )
         self.assemble(
             NodeEncoder(
                 self.in_channels,

@@ -126,7 +126,7 @@ class RIGSL(DialogueGraphClassifier):
         dropout: Of encoders, and before the classifier.
 
     Raises:
-        ModelError: If an option is unknown, or options do not fit each other.
+        GraphophoneError: If an option is unknown, or options do not fit each other.
     """
 
     model_name = "rigsl"
@@ -200,7 +200,22 @@ class RIGSL(DialogueGraphClassifier):
             "link": link,
         }
         chosen = {**_PRESETS[preset], **{key: value for key, value in given.items() if value is not None}}
-        self.read_in(in_channels, num_classes, past=past, future=future)
+        depth = num_layers if num_layers is not None else 64 if backbone == "mmgcn" else 4
+        self.read_in(
+            in_channels,
+            num_classes,
+            past=past,
+            future=future,
+            speakers=speakers,
+            dropout=dropout,
+            hidden_channels=hidden_channels,
+            encoder_layers=encoder_layers,
+            num_layers=depth,
+            latent_layers=latent_layers,
+            heads=heads,
+            features=features,
+            gumbel_k=gumbel_k,
+        )
         gated = gates and backbone not in ("mmgcn", "none")
         gate: dict[str, Any] = {
             "temperature": chosen["temperature"],
@@ -217,7 +232,7 @@ class RIGSL(DialogueGraphClassifier):
         if backbone == "m3net":
             graph = M3NetStack(
                 hidden_channels,
-                num_layers=num_layers or 4,
+                num_layers=depth,
                 gated=gated,
                 degree=chosen["degree"],
                 hyperedge_weights=chosen["hyperedge_weights"],
@@ -227,13 +242,13 @@ class RIGSL(DialogueGraphClassifier):
                 **gate,
             )
         elif backbone == "mmgcn":
-            depth, rate = num_layers or 64, 0.4 if graph_dropout is None else graph_dropout
+            rate = 0.4 if graph_dropout is None else graph_dropout
             graph = MMGCNStack(hidden_channels, num_layers=depth, dropout=rate, **who)
         elif backbone != "none":
             graph = GatedStack(
                 hidden_channels,
                 kind=backbone,
-                num_layers=num_layers or 4,
+                num_layers=depth,
                 residual=graph_residual,
                 dropout=0.4 if graph_dropout is None else graph_dropout,
                 gated=gated,
