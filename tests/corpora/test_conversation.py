@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphophone import corpora
+from graphophone.cli import main
 from graphophone.corpora import CorpusError, Problem
 from graphophone.corpora.conversation import parse_time, read_turns
 
@@ -51,6 +52,12 @@ def test_a_table_of_turns(tmp_path: Path) -> None:
     labelled = corpora.load("conversation", tmp_path / "talk.csv", unlabelled=False)
     assert labelled.table["id"].tolist() == ["one_0", "one_1", "two_1"]
     assert [problem.reason for problem in labelled.problems] == ["no label"]
+
+
+def test_a_check_counts_dialogues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = put(tmp_path / "talk.csv", TABLE.replace(",a.wav,", ",,").replace(",,b.wav,", ",Hm.,,"))
+    main(["corpora", "check", "conversation", "--root", str(file)])
+    assert "talk: 4 items, 1 of them without label, 2 classes, 3 speakers, 2 dialogues" in capsys.readouterr().out
 
 
 def test_other_names_and_a_folder(tmp_path: Path) -> None:

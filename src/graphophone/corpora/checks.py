@@ -108,6 +108,8 @@ class CheckReport:
         facts.append(_number(len(corpus.classes), "class", "classes"))
         if corpus.speakers is not None:
             facts.append(_number(len(set(corpus.speakers)), "speaker"))
+        if "dialogue" in corpus.table:
+            facts.append(_number(corpus.table["dialogue"].nunique(), "dialogue"))
         if corpus.hours is not None:
             facts.append(f"{corpus.hours:.2f} h")
         console.print(Text.assemble((corpus.name, "bold"), ": " + ", ".join(facts)))
