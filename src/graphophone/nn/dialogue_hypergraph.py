@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from graphophone.errors import GraphophoneError
+from graphophone.nn.backbone import present_only
 from graphophone.nn.dialogue import DialogueGraph
 
 Weighting = Literal["none", "denominator", "standard"]
@@ -71,31 +72,43 @@ class DialogueHypergraphConv(nn.Module):
                 :math:`B_{ee} = \sum_i H_{ie} \omega_i` and :math:`D_{ii} = \sum_e H_{ie} w_e`; ``standard``:
                 :math:`D^{-1} H W B^{-1} H^T X` with :math:`B_{ee} = \sum_i H_{ie}`. None: all are 1.
         """
-        there = graph.present.to(x.dtype)
+        over_time, in_turn = self._halves(x, graph, weights)
+        return present_only(over_time + in_turn, graph)
+
+    def forward(self, x: Tensor, graph: DialogueGraph, weights: HyperedgeWeights | None = None) -> Tensor:
+        """States of all nodes, zeros at absent ones."""
+        over_time, in_turn = self._halves(x, graph, weights)
+        return present_only(F.leaky_relu((over_time + self.bias) + in_turn), graph)
+
+    @staticmethod
+    def _halves(x: Tensor, graph: DialogueGraph, weights: HyperedgeWeights | None) -> tuple[Tensor, Tensor]:
+        """What the hyperedge of its modality and that of its turn bring to a node, in shapes that broadcast.
+
+        All that is divided and weighed is as small as can be: often one state of a modality and one of a turn.
+        """
+        node = graph.present.to(x.dtype)
         if graph.past is None and graph.future is None:
-            count = there.sum(dim=2, keepdim=True)
+            count = node.sum(dim=2, keepdim=True)
             over_time = x.sum(dim=2, keepdim=True)
         else:
             hears = graph.hears.to(x.dtype)
             count = hears.sum(dim=3)
             over_time = hears @ x
-        node = there
-        if weights is not None and weights.node is not None:
-            omega = F.softplus(weights.node)[:, None]
-            count, node = count * omega, there * omega
-        over_time = over_time / _divisor(count)[..., None]
-        in_turn = x.sum(dim=1, keepdim=True) / _divisor(node.sum(dim=1, keepdim=True))[..., None]
+        in_turn = x.sum(dim=1, keepdim=True)
         if weights is None:
-            return (over_time + in_turn) * (there / 2)[..., None]
+            return over_time / (2 * _divisor(count))[..., None], in_turn / (
+                2 * _divisor(node.sum(dim=1, keepdim=True))
+            )[..., None]
+        if weights.node is not None:
+            omega = F.softplus(weights.node)[:, None]
+            count, node = count * omega, node * omega
+        over_time = over_time / _divisor(count)[..., None]
+        in_turn = in_turn / _divisor(node.sum(dim=1, keepdim=True))[..., None]
         modality, turn = F.softplus(weights.modality)[:, None, None], F.softplus(weights.turn)
+        both = modality + turn
         if weights.weighting == "standard":
             over_time, in_turn = over_time * modality, in_turn * turn
-        return (over_time + in_turn) * (there[..., None] / (modality + turn))
-
-    def forward(self, x: Tensor, graph: DialogueGraph, weights: HyperedgeWeights | None = None) -> Tensor:
-        """States of all nodes, zeros at absent ones."""
-        out = F.leaky_relu(self.spread(x, graph, weights) + self.bias)
-        return out.masked_fill(~graph.present[..., None], 0)
+        return over_time / both, in_turn / both
 
 
 def shared_weights(modalities: int, weighting: Weighting) -> HyperedgeWeights | None:

@@ -81,8 +81,9 @@ class GatedLayer(nn.Module):
 
     def forward(self, x: Tensor, graph: DialogueGraph, *, weights: bool = False) -> BackboneOutput:
         """At every node the weighted sum of what its incoming edges bring, and the penalty of the gates."""
-        z = F.dropout(graph.gathered(x), self.dropout, self.training)
-        z = graph.spread(z if self.lin is None else self.lin(z))
+        z = F.dropout(x, self.dropout, self.training)
+        if self.lin is not None:
+            z = graph.spread(self.lin(graph.gathered(z)))
         if self.gate is None:
             gates, penalty = EdgeTables(graph.within.to(z.dtype), graph.across.to(z.dtype)), z.new_zeros(())
         else:
