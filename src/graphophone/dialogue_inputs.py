@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from graphophone.dialogues import Dialogues, Turns, arrange
-from graphophone.evaluation.protocols import Split, dialogues_divided
+from graphophone.evaluation.protocols import Split
 from graphophone.features import FeaturePipeline, Standardizer
 from graphophone.features.modalities import Modalities
 from graphophone.inputs import Input, widths_of
@@ -72,19 +71,7 @@ class DialogueInput(Input):
         return arrange(self.prepared.corpus.table)
 
     def seen(self, split: Split) -> np.ndarray:
-        """All turns of the training dialogues, labelled or not.
-
-        Raises:
-            RecipeError: If a dialogue is in more than one part of the split: its turns hear each other.
-        """
-        labelled = replace(split, unlabelled=np.empty(0, dtype=np.int64))  # what has no label is context wherever it is
-        divided = dialogues_divided(self.prepared.corpus, labelled)
-        if divided:
-            raise RecipeError(
-                f"{split.name} divides {len(divided)} dialogues among training, validation and test, the first "
-                f"{divided[0]}, whose turns hear each other: keep them whole, with protocol.name dialogue-independent "
-                "or protocol.validation_by dialogue"
-            )
+        """All turns of the training dialogues, labelled or not; protocols keep dialogues whole."""
         return np.sort(np.concatenate(self.dialogues.among(split.train)))
 
     def loader(

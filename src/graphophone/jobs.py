@@ -79,8 +79,9 @@ class Job:
 
 
 def make_protocol(recipe: Recipe) -> Protocol:
-    """The evaluation protocol of a recipe."""
-    return create_protocol(recipe.protocol["name"], **without_name(recipe.protocol))
+    """The evaluation protocol of a recipe; it keeps dialogues whole for networks that hear them so."""
+    whole = {"whole_dialogues": True} if recipe.reads == "dialogue" else {}
+    return create_protocol(recipe.protocol["name"], **{**without_name(recipe.protocol), **whole})
 
 
 def _create(recipe: Recipe, corpus: Corpus, sizes: Mapping[str, int]) -> PretrainedModel:

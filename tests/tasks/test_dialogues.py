@@ -116,6 +116,15 @@ def test_dropped_dialogues_keep_a_modality_and_the_rest_stay_whole(seed: int) ->
     assert bool(((kept == 1) | (kept == 2)).all())
 
 
+def test_dropped_numbers_are_made_up_for_by_the_rest() -> None:
+    batch = batch_of(torch.zeros(200, 2, dtype=torch.int64))
+    seen = made(feature_dropout=0.25).changed(batch).x["text"]
+    kept = seen != 0
+    assert 0.7 < float(kept.float().mean()) < 0.8
+    torch.testing.assert_close(seen[kept], batch.x["text"][kept] / 0.75)
+    assert made().changed(batch) is batch
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -124,6 +133,7 @@ def test_dropped_dialogues_keep_a_modality_and_the_rest_stay_whole(seed: int) ->
         ({"loss": "focal", "label_smoothing": 0.1}, "label_smoothing is for cross_entropy"),
         ({"link_epochs": -1}, "link_epochs"),
         ({"modality_dropout": 1.5}, "modality_dropout"),
+        ({"feature_dropout": 1.0}, "feature_dropout"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(options: dict[str, Any], words: str) -> None:

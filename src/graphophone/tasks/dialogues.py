@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -75,6 +76,7 @@ class DialogueClassification(SupervisedTask):
         penalty_weight: Of the penalty of open gates.
         link_weight: Of the loss on initial edges, at the start.
         link_epochs: Epochs in which it falls to nothing.
+        feature_dropout: Share of the numbers of every vector that are zeroed in training, the rest scaled up.
         modality_dropout: Probability that a dialogue loses some of its modalities in training, so that one network
             serves any subset of them.
         class_weights: One factor per class, or None.
@@ -107,6 +109,7 @@ class DialogueClassification(SupervisedTask):
         penalty_weight: float = 0.0005,
         link_weight: float = 0.1,
         link_epochs: int = 15,
+        feature_dropout: float = 0.0,
         modality_dropout: float = 0.0,
         class_weights: Sequence[float] | None = None,
         seed: int = 0,
@@ -126,6 +129,8 @@ class DialogueClassification(SupervisedTask):
             )
         if not 0 <= modality_dropout <= 1:
             raise TaskError(f"task.modality_dropout must lie in [0, 1], not {modality_dropout}")
+        if not 0 <= feature_dropout < 1:
+            raise TaskError(f"task.feature_dropout must lie in [0, 1), not {feature_dropout}")
         super().__init__(model, Optimization(optimizer, learning_rate, weight_decay, betas, schedule, warmup), seed)
         self.loss = loss
         self.focal_gamma = focal_gamma
@@ -133,6 +138,7 @@ class DialogueClassification(SupervisedTask):
         self.penalty_weight = penalty_weight
         self.link_weight = link_weight
         self.link_epochs = link_epochs
+        self.feature_dropout = feature_dropout
         self.modality_dropout = modality_dropout
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weight", weights, persistent=False)
@@ -172,9 +178,16 @@ class DialogueClassification(SupervisedTask):
         right = logits.detach().softmax(dim=1).gather(1, y[:, None])[:, 0]
         return ((1 - right) ** self.focal_gamma * each).mean()
 
+    def changed(self, batch: DialogueBatch) -> DialogueBatch:
+        """The batch as training sees it: without some modalities and numbers."""
+        batch = drop_modalities(batch, self.modality_dropout)
+        if not self.feature_dropout:
+            return batch
+        return replace(batch, x={name: F.dropout(part, self.feature_dropout) for name, part in batch.x.items()})
+
     def training_step(self, batch: DialogueBatch, batch_idx: int) -> Tensor:  # noqa: D102
         known = batch.y >= 0
-        output = self.model(drop_modalities(batch, self.modality_dropout))
+        output = self.model(self.changed(batch))
         losses = {"classification": self.classification_loss(output.logits[known], batch.y[known]), **output.losses}
         total = losses["classification"]
         if "penalty" in losses:
