@@ -90,7 +90,10 @@ def _show(explanation: ConversationExplanation, out: Console) -> None:
     """The strongest parts, and how many edges were left."""
     out.print(f"dialogue {explanation.title}", markup=False, highlight=False, soft_wrap=True)
     table = Table("answer", "what adds to it", "said", "probability", box=None)
-    for row in explanation.to_frame().head(_SHOWN).to_dict(orient="records"):
+    reasons = explanation.to_frame()
+    if explanation.turn is None:  # that a turn speaks for itself is no news
+        reasons = reasons[(reasons["part"] == "turn") & (reasons["source"] != reasons["turn"])]
+    for row in reasons.head(_SHOWN).to_dict(orient="records"):
         part = {"turn": "turn {}", "modality": "{} of all turns", "own modality": "{} of this turn"}[row["part"]]
         who = f"{row['speaker']}: " if isinstance(row["speaker"], str) else ""
         said = row["text"] if isinstance(row["text"], str) else ""

@@ -181,6 +181,11 @@ def _unfold(
     talks: dict[str, Conversation] = {}
     answered: list[tuple[Heard, Answer | None]] = []
     seconds = {}
+    for clip in clips[:1]:  # what is loaded once, such as an encoder of texts, is loaded before the time is taken
+        trial = Conversation(recognizer, warn=False)
+        item = trial.hear(clip)
+        if item.frames is not None:
+            trial.answer_to(item)
     order = np.concatenate(arranged.turns) if arranged.turns else np.zeros(0, dtype=np.int64)
     for row in track(order.tolist(), "answering", len(order), show=recognizer.progress and len(order) > 1):
         talk = talks.setdefault(names[row], Conversation(recognizer, warn=False))

@@ -154,7 +154,9 @@ def draw_conversation(explanation: ConversationExplanation, *, edges: int = 80) 
     shares = [(name, value) for name, value in shares if not np.isnan(value)]
     added = np.array([value for _, value in shares])
     colours = [VERMILION if value > 0 else BLUE for value in added]
-    _bars(parts, [name for name, _ in shares], added, colours, f"adds to the probability of {short(explanation.label)}")
+    _bars(
+        parts, [name for name, _ in shares], added, colours, f"adds to the probability\nof {short(explanation.label)}"
+    )
     return figure
 
 
