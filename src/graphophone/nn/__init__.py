@@ -10,19 +10,23 @@ from graphophone.nn.density import density_peaks
 from graphophone.nn.drop_path import DropPath
 from graphophone.nn.ffn import FFN
 from graphophone.nn.fuzzy import fuzzy_c_means, fuzzy_centroids, fuzzy_memberships
+from graphophone.nn.gated_fusion import GatedSum
 from graphophone.nn.graph_attention_v2 import GraphAttentionV2
 from graphophone.nn.graph_stack import GraphStack
 from graphophone.nn.graphmix import GraphMix
 from graphophone.nn.grid import grid_neighbours, pool_grid
 from graphophone.nn.kmeans import k_means
+from graphophone.nn.latent_attention import LatentGraphStack
 from graphophone.nn.lhg import GraphConv, GridClustering, LHGBlock
 from graphophone.nn.lstm import NeighbourPlan, NeighbourPlanError, graph_lstm
+from graphophone.nn.party import SpeakerPartyEncoder
 from graphophone.nn.pooling import POOLINGS, create_pooling, list_poolings
 from graphophone.nn.position import PositionCloseness, position_closeness
 from graphophone.nn.recurrent import FrameRNN
 from graphophone.nn.self_supervision import SelfSupervision
 from graphophone.nn.signed import SignedGATConv, SignedGCNConv, SignedGINConv, signed_norm
 from graphophone.nn.stem import ConvStem, Downsample
+from graphophone.nn.turn_encoder import TextSets, TurnEncoder
 from graphophone.nn.typed_stack import TypedStack
 
 __all__ = [
@@ -37,6 +41,7 @@ __all__ = [
     "DropPath",
     "FrameRNN",
     "GINConv",
+    "GatedSum",
     "GraphAttention",
     "GraphAttentionV2",
     "GraphConv",
@@ -45,6 +50,7 @@ __all__ = [
     "GraphStack",
     "GridClustering",
     "LHGBlock",
+    "LatentGraphStack",
     "NeighbourLSTM",
     "NeighbourPlan",
     "NeighbourPlanError",
@@ -54,6 +60,9 @@ __all__ = [
     "SignedGATConv",
     "SignedGCNConv",
     "SignedGINConv",
+    "SpeakerPartyEncoder",
+    "TextSets",
+    "TurnEncoder",
     "TypedStack",
     "centroid_spread",
     "create_pooling",

@@ -73,6 +73,9 @@ class TurnOrder:
 class TurnRecurrence(nn.Module):
     """A GRU or LSTM over sequences of turns.
 
+    Nothing is padded. A GRU on a CPU runs by `graphophone.nn.gru`; each layer keeps some 8 numbers per turn and channel
+    for the gradient.
+
     Args:
         in_channels: Width of the turns.
         channels: Width of the result; even for two directions, each of which has one half.
