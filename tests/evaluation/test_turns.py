@@ -253,6 +253,12 @@ def test_how_the_network_was_trained(make_talks: MakeRun) -> None:
     assert "30 % of the conversations lost some of their modalities" in found["subsets"]["words"]
 
 
+def test_one_training_has_no_intervals(make_talks: MakeRun) -> None:
+    found = section_of(make_talks(example=False, seeds=(0,)))
+    assert "interval" not in found["subsets"]["words"]
+    assert all("[" not in row["cells"][2] for row in found["subsets"]["rows"])
+
+
 def test_what_only_some_trainings_measured_is_not_shown(make_talks: MakeRun) -> None:
     folder = make_talks(example=False)
     path = folder / "folds" / "fold0-seed1" / "metrics.json"
@@ -270,6 +276,20 @@ def test_long_conversations_that_were_left_out_are_mentioned(make_talks: MakeRun
         metrics["unfolding"]["whole"]["n"] -= 5
         path.write_text(json.dumps(metrics), "utf-8")
     assert "Conversations of more than 128 turns are left out." in section_of(folder)["unfolding"]["words"]
+
+
+def test_small_groups_are_not_drawn(make_talks: MakeRun) -> None:
+    folder = make_talks(example=False, beside=False, seeds=(0,))
+    path = folder / "folds" / "fold0-seed0" / "predictions.csv"
+    table = pd.read_csv(path, dtype={"dialogue": str})
+    table.loc[table["dialogue"] == "09", "dialogue"] = "08"  # two conversations become one of twelve turns
+    table.loc[table["dialogue"] == "08", "position"] = range(12)
+    table.to_csv(path, index=False)
+    found = section_of(folder)
+    assert ("9–16", "4") in {(row["name"], row["turns"]) for row in found["rows"]}
+    label = found["figures"]["turns"]["label"]
+    assert "9–16" not in label.split("Turns of the conversation")[0]
+    assert "9–16" in label.split("Turns of the conversation")[1]  # twelve turns are of a conversation of that length
 
 
 def test_other_runs_have_no_conversations(make_run: MakeRun) -> None:

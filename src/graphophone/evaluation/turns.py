@@ -82,7 +82,7 @@ def spans(values: pd.Series, longest: int = 32) -> pd.Series:
     return pd.cut(values, [*edges, np.inf], labels=[*names, f"{edges[-1] + 1}+"])
 
 
-def talkative(speaker: pd.Series, most: int = 12) -> pd.Series:
+def talkative(speaker: pd.Series, most: int = 10) -> pd.Series:
     """Names of the speakers with the most turns, the others as :data:`OTHERS`; missing where there is no name."""
     named = speaker.astype(str).where(speaker.notna() & (speaker.astype(str) != ""))
     counts = named.value_counts()

@@ -42,6 +42,9 @@ _SAME, _OTHER = "as before", "another"
 _MAIN, _SECOND = WORDS.main, WORDS.second
 _LONGEST_TEXT = 160
 
+LEAST_DRAWN = 10
+"""Turns of a group below which a figure leaves it out: its number is mostly chance, and would stretch the scale."""
+
 
 def turns_section(results: RunResults) -> dict[str, Any] | None:
     """What a report says of the turns of conversations; None where a run has none.
@@ -57,8 +60,9 @@ def turns_section(results: RunResults) -> dict[str, Any] | None:
     groups = _groups(with_places(table), results.classes)
     subsets, unfolding, example = _subsets(results), _unfolding(results), _example(results)
     figures: dict[str, dict[str, Any]] = {}
-    if any(len(rows) > 1 for rows in groups.values()):
-        figures["turns"] = _figure(groups, results)
+    large = {title: [group for group in rows if group.turns >= LEAST_DRAWN] for title, rows in groups.items()}
+    if any(len(rows) > 1 for rows in large.values()):
+        figures["turns"] = _figure(large, results)
     if example is not None:
         figures["dialogue"] = example.pop("figure")
     return {
@@ -131,7 +135,8 @@ def _figure(groups: Mapping[str, Sequence[TurnGroup]], results: RunResults) -> d
         "figure": turn_panels(panels, _MAIN, results.summary[_MAIN.key]["mean"], joined=(_PLACE, _LENGTH)),
         "label": f"{_MAIN.name} of the turns by group. {told}.",
         "caption": f"{_MAIN.name} of the turns in each group, with their number; the dashed line is that of all turns."
-        f"{bars} Classes are not equally frequent in all groups, so small differences say little.",
+        f"{bars} Groups of fewer than {LEAST_DRAWN} turns are in the table only. "
+        "Classes are not equally frequent in all groups, so small differences say little.",
     }
 
 
@@ -152,7 +157,7 @@ def _rows(
     rows, units = [], []
     for name, metrics in found.items():
         compared = None if name == reference else paired(found[reference], metrics, _MAIN.key)
-        units += [] if compared is None else [compared[1]]
+        units += [] if compared is None or compared[0].difference.low is None else [compared[1]]
         comparison = None if compared is None else compared[0]
         rows.append(
             {
@@ -164,7 +169,7 @@ def _rows(
                 ],
             }
         )
-    return rows, unit_words(units)
+    return rows, unit_words(units) if units else ""
 
 
 def _spread(measure: Measure, metrics: Mapping[Pair, Mapping[str, Any]]) -> str:
@@ -190,7 +195,7 @@ def _subsets(results: RunResults) -> dict[str, Any] | None:
         else "In training, no modality was taken away, so the network has not learned to do without one."
     )
     return {
-        "words": f"The same networks, given only some of the modalities of the test part. {training} {unit}",
+        "words": f"The same networks, given only some of the modalities of the test part. {training} {unit}".strip(),
         "caption": f"Modalities given, in percent{_over(results)}",
         "columns": _columns("all"),
         "rows": rows,
@@ -218,7 +223,7 @@ def _unfolding(results: RunResults) -> dict[str, Any] | None:
     return {
         "words": "The same networks, asked for every turn as soon as it is said: what a network that has learned from "
         f"whole conversations is worth while they are going on. With model.future 0 it learns from the past alone."
-        f"{left} {unit}",
+        f"{left} {unit}".rstrip(),
         "caption": f"Turn by turn beside the whole conversation, in percent{_over(results)}",
         "columns": _columns("the whole"),
         "rows": rows,
