@@ -170,3 +170,25 @@ def test_pairs_are_sums_of_both_ends() -> None:
 def test_bounds_that_make_no_gate_are_refused(bounds: dict[str, float]) -> None:
     with pytest.raises(GraphophoneError, match="gamma must be below 0"):
         HardConcreteGate(4, **bounds)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_answers_by_the_mean_are_the_mean_of_what_is_drawn(
+    make_dialogues: Callable[..., Any], bounds: dict[str, float]
+) -> None:
+    dialogues = make_dialogues([5, 3])
+    graph = dialogues.graph()
+    torch.manual_seed(0)
+    gate = HardConcreteGate(6, **bounds, answer="mean").double()
+    with torch.no_grad():
+        drawn = torch.stack([all_gates(gate.train()(dialogues.x, graph)[0], graph) for _ in range(4000)])
+        tables, _ = gate.eval()(dialogues.x, graph)
+    torch.testing.assert_close(all_gates(tables, graph), drawn.mean(dim=0), atol=0.03, rtol=0)
+    exact = torch.cat([part.flatten() for part in gate.log_alpha(dialogues.x, graph)])
+    few, many = (expected_gate(exact, **bounds, points=number) for number in (8, 64))
+    torch.testing.assert_close(few, many, atol=2e-4, rtol=0)
+
+
+def test_an_unknown_answer_is_refused() -> None:
+    with pytest.raises(GraphophoneError, match="by point or by mean, not by 'median'"):
+        HardConcreteGate(6, answer="median")  # type: ignore[arg-type]

@@ -2,9 +2,10 @@ r"""RIGSL: which turns of a dialogue to hear, learned on the edges that there ar
 
 Paper:
 
-    @inproceedings{xiong2025rigsl,
-      title     = {RIGSL: Graph structure learning for multimodal emotion recognition in conversation},
-      author    = {Xiong and others},
+    @inproceedings{xiong2025graph,
+      title     = {Multimodal Emotion Recognition in Conversations via Graph Structure Learning},
+      author    = {Xiong, Feng and Tu, Geng and Zhang, Yice and Wang, Jun and Chen, Shiwei and Liang, Bin and Yu, Yue
+                   and Yang, Min and Xu, Ruifeng},
       booktitle = {IEEE International Conference on Multimedia and Expo (ICME)},
       year      = {2025}
     }
@@ -14,7 +15,8 @@ branches run beside each other: a graph network on the fully connected dialogue 
 attention over all nodes (NodeFormer, Wu et al., 2022), which finds edges that nobody drew. A gated sum fuses both.
 
 The preset ``"published"`` computes what the released code computes, ``"clean"`` what it seems to mean: gates are
-drawn in training and those of all layers are counted, degrees are those of incoming edges, heads share the width,
+drawn in training, their mean answers, and those of all layers are counted, degrees are those of incoming edges, heads
+share the width,
 attention is exact instead of estimated from a few random features, and losses do not grow with the batch. In both,
 padding reaches nothing (the released code reads it backwards), attention of ``gat`` is normalised over incoming edges,
 weights of hyperedges belong to their kind instead of a place in the batch, and no global random state is set.
@@ -45,6 +47,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "kernel": "exact",
         "temperature": 1.5,
         "gate_noise": True,
+        "gate_answer": "mean",
         "degree": "in",
         "penalties": "sum",
         "hyperedge_weights": "none",
@@ -57,6 +60,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "kernel": "favor",
         "temperature": 2.0,
         "gate_noise": False,
+        "gate_answer": "point",
         "degree": "out",
         "penalties": "last",
         "hyperedge_weights": "denominator",
@@ -113,6 +117,8 @@ class RIGSL(DialogueGraphClassifier):
         gamma: Lower end of the stretched gate.
         zeta: Upper end.
         gate_noise: Whether gates are drawn in training (clean: yes, published: no).
+        gate_answer: What a drawn gate becomes in evaluation, its ``"mean"`` or the ``"point"`` of the sigmoid without
+            noise (clean: mean, published: point).
         degree: What counts as degree: ``"in"``, ``"out"``, ``"soft"`` (clean: in, published: out).
         penalties: Penalty of m3net: ``"sum"`` of the layers' or that of the ``"last"`` (clean: sum, published: last).
         hyperedge_weights: ``"none"``, ``"denominator"``, ``"standard"`` (clean: none, published: denominator).
@@ -169,6 +175,7 @@ class RIGSL(DialogueGraphClassifier):
         gamma: float = -0.95,
         zeta: float = 1.05,
         gate_noise: bool | None = None,
+        gate_answer: Literal["point", "mean"] | None = None,
         degree: Literal["in", "out", "soft"] | None = None,
         penalties: Literal["sum", "last"] | None = None,
         hyperedge_weights: Literal["none", "denominator", "standard"] | None = None,
@@ -193,6 +200,7 @@ class RIGSL(DialogueGraphClassifier):
             "kernel": kernel,
             "temperature": temperature,
             "gate_noise": gate_noise,
+            "gate_answer": gate_answer,
             "degree": degree,
             "penalties": penalties,
             "hyperedge_weights": hyperedge_weights,
@@ -222,6 +230,7 @@ class RIGSL(DialogueGraphClassifier):
             "gamma": gamma,
             "zeta": zeta,
             "noise": chosen["gate_noise"],
+            "answer": chosen["gate_answer"],
         }
         who: dict[str, Any] = {
             "modalities": len(self.in_channels),
