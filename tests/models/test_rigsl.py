@@ -26,7 +26,7 @@ def create(**options: Any) -> RIGSL:
     """A small one in evaluation and double precision, no weight of which is as it was set up."""
     torch.manual_seed(0)
     small: dict[str, Any] = {"hidden_channels": WIDTH, "heads": HEADS, "num_layers": 2, "features": 16, "gumbel_k": 3}
-    model = create_model("rigsl", in_channels=WIDTHS, num_classes=CLASSES, **{**small, **options})
+    model = create_model("rigsl", num_classes=CLASSES, **{"in_channels": WIDTHS, **small, **options})
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.5)
     return model.double().eval()  # type: ignore[return-value]
@@ -90,13 +90,13 @@ def edges_of(batch: DialogueBatch) -> Edges:
     return found
 
 
-def gates_of(w: Weights, name: str, z: Tensor, edges: Edges) -> tuple[list[Tensor], Tensor]:
+def gates_of(w: Weights, name: str, z: Tensor, edges: Edges, temperature: float = 1.5) -> tuple[list[Tensor], Tensor]:
     """Gates of the edges without noise, and their penalty."""
     q, gates, chances = linear(w, f"{name}.gate.shared", z), [], []
     for a, b, kind in edges:
         score = w[f"{name}.gate.score.weight"][kind] @ torch.cat([q[a], q[b]]) + w[f"{name}.gate.score.bias"][kind]
         gates.append((torch.sigmoid(score) * 2 - 0.95).clamp(0, 1))
-        chances.append(torch.sigmoid(score - 2.0 * math.log(0.95 / 1.05)))
+        chances.append(torch.sigmoid(score - temperature * math.log(0.95 / 1.05)))
     return gates, torch.stack(chances).mean()
 
 
@@ -131,7 +131,7 @@ def m3net(w: Weights, x: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor, 
     for layer in range(2):
         name = f"backbone.frequencies.{layer}"
         z = linear(w, f"{name}.lin", x)
-        gates, penalty = gates_of(w, name, z, edges)  # that of the last layer is the one that counts
+        gates, penalty = gates_of(w, name, z, edges, 2.0)  # that of the last layer is the one that counts
         heard = [torch.zeros_like(z[0]) for _ in z]
         for (a, b, _), gate, norm in zip(edges, gates, norms_of(gates, edges), strict=True):
             signed = torch.tanh(
@@ -152,6 +152,23 @@ def gcn(w: Weights, x: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor, li
         heard = [torch.zeros_like(z[0]) for _ in z]
         for (a, b, _), gate, norm in zip(edges, gates, norms_of(gates, edges), strict=True):
             heard[b] = heard[b] + norm * gate * z[a]
+        x, penalty = x + torch.stack(heard), penalty + chance
+    return x, penalty, gates
+
+
+def gat(w: Weights, x: Tensor, batch: DialogueBatch) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """States, the penalty of all layers, and the gates of the last; attention is shared among what a node hears."""
+    edges, penalty, gates = edges_of(batch), x.new_zeros(()), list[Tensor]()
+    for layer in range(2):
+        name = f"backbone.layers.{layer}"
+        z = linear(w, f"{name}.lin", x)
+        gates, chance = gates_of(w, name, z, edges)
+        heard = []
+        for i in range(len(z)):
+            into = [(a, gate) for (a, b, _), gate in zip(edges, gates, strict=True) if b == i]
+            scores = [w[f"{name}.attention.weight"][0] @ torch.cat([z[i], z[a]]) for a, _ in into]
+            shares = F.leaky_relu(torch.stack(scores), 0.2).softmax(0)
+            heard.append(sum(share * gate * z[a] for share, (a, gate) in zip(shares, into, strict=True)))
         x, penalty = x + torch.stack(heard), penalty + chance
     return x, penalty, gates
 
@@ -187,13 +204,13 @@ def nodeformer(w: Weights, x: Tensor, batch: DialogueBatch, tau: float = 0.2) ->
 
 
 @pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("backbone", ["m3net", "gcn"])
+@pytest.mark.parametrize("backbone", ["m3net", "gcn", "gat"])
 def test_published_preset_is_the_published_mathematics(backbone: str, residual: bool, dialogues: MakeDialogues) -> None:
     model = create(preset="published", backbone=backbone, text_sets=4, text_norm="mean", residual=residual)
     batch = dialogues([TURNS], WIDTHS)
     w = dict(model.state_dict())
     x = nodes_of(w, batch)
-    heard, penalty, gates = {"m3net": m3net, "gcn": gcn}[backbone](w, x, batch)
+    heard, penalty, gates = {"m3net": m3net, "gcn": gcn, "gat": gat}[backbone](w, x, batch)
     latent, link = nodeformer(w, x, batch)
     parts = [*([x] if residual else []), heard, latent]
     fused = torch.stack(
@@ -273,6 +290,39 @@ def test_noise_of_the_clean_preset_is_in_training_alone(dialogues: MakeDialogues
     torch.testing.assert_close(clean.eval()(batch).logits, clean(batch).logits)
 
 
+@pytest.mark.parametrize("backbone", ["gcn", "gat"])
+def test_published_gates_are_drawn_but_in_m3net(backbone: str, dialogues: MakeDialogues) -> None:
+    batch = dialogues([4, 6], WIDTHS)
+    still: dict[str, Any] = {"gumbel": False, "dropout": 0.0, "latent_dropout": 0.0, "graph_dropout": 0.0}
+    model = create(preset="published", backbone=backbone, **still).train()
+    assert not torch.allclose(model(batch).logits, model(batch).logits)
+    silent = create(preset="published", backbone=backbone, gate_noise=False, **still).train()
+    torch.testing.assert_close(silent(batch).logits, silent(batch).logits)
+
+
+def test_published_mmgcn_has_the_published_classifier() -> None:
+    with torch.device("meta"):
+        model = create_model(
+            "rigsl",
+            in_channels={"text": 1024, "audio": 1582, "video": 342},
+            num_classes=6,
+            preset="published",
+            backbone="mmgcn",
+        )
+    assert cast(Any, model).classifier[-1].in_features == 3 * (512 + 300 + 512)
+
+
+def test_random_features_are_drawn_anew_after_so_many_steps(dialogues: MakeDialogues) -> None:
+    batch = dialogues([4, 6], WIDTHS)
+    for every, changed in ((0, False), (1, True)):
+        model = create(kernel="favor", redraw_every=every).train()
+        layer = cast(Any, model.latent).layers[0]
+        model(batch)
+        before = layer.projection.clone()
+        model(batch)
+        assert torch.equal(layer.projection, before) != changed
+
+
 def test_an_option_is_stronger_than_the_preset() -> None:
     shapes = {key: value.shape for key, value in create(preset="published").state_dict().items()}
     given = create(
@@ -349,7 +399,19 @@ def test_nobody_hears_beyond_the_window(dialogues: MakeDialogues) -> None:
         ({"preset": "paper"}, "rigsl has no preset 'paper'; choose clean, published"),
         ({"backbone": "mmgcn", "fusion": "gated"}, "choose fusion concat"),
         ({"text_sets": 3}, "vectors of text are 8 wide, which are not 3 sets"),
-        ({"encoder": "rnn"}, "encoder"),
+        ({"encoder": "rnn"}, "text has no encoder 'rnn'; choose gru, lstm, transformer, none"),
+        ({"in_channels": {"text": 8}, "video_encoder": "rnn"}, "video has no encoder 'rnn'"),
+        ({"text_norm": "BM"}, "rigsl has no text_norm 'BM'"),
+        ({"backbone": "gat", "hyperedge_weights": "all"}, "rigsl has no hyperedge_weights 'all'"),
+        ({"backbone": "gcn", "penalties": "first"}, "rigsl has no penalties 'first'; choose sum, last"),
+        ({"backbone": "mmgcn", "degree": "both"}, "rigsl has no degree 'both'; choose in, out, soft"),
+        ({"gates": False, "gate_answer": "zero"}, "rigsl has no gate_answer 'zero'; choose point, mean"),
+        ({"latent": False, "kernel": "performer"}, "rigsl has no kernel 'performer'; choose exact, favor"),
+        ({"fusion": "sum"}, "rigsl has no fusion 'sum'; choose gated, concat"),
+        ({"link": "all"}, "rigsl has no link 'all'; choose mean, sum"),
+        ({"redraw_every": -1}, "redraw_every=-1 is no number of steps"),
+        ({"graph_dropout": 1.0}, "graph_dropout is 1.0; give at least 0 and less than 1"),
+        ({"latent_dropout": -0.1}, "latent_dropout is -0.1; give at least 0 and less than 1"),
         ({"tau": 0.0}, "tau"),
         ({"gamma": 0.1}, "gamma"),
         ({"past": -2}, "past is -2; give at least 0"),

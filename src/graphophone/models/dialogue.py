@@ -62,7 +62,7 @@ class DialogueClassifier(PretrainedModel):
         past: int | None = None,
         future: int | None = None,
         speakers: int = 0,
-        dropout: float = 0.0,
+        rates: Mapping[str, float | None],
         **sizes: int,
     ) -> None:
         """Set what all networks of dialogues have: widths in the order of `modalities`, classes, and who is heard.
@@ -73,11 +73,11 @@ class DialogueClassifier(PretrainedModel):
             past: Turns before.
             future: Turns after.
             speakers: Checked alone.
-            dropout: Checked alone.
+            rates: Probabilities of dropout, by the name of their option; checked alone.
             sizes: Numbers that are at least 1, by the name of their option; checked alone.
 
         Raises:
-            ModelError: If a modality is unknown, there is none, or a number is too small.
+            ModelError: If a modality is unknown, there is none, or a number is out of range.
         """
         known = ", ".join(self.modalities)
         if not isinstance(in_channels, Mapping) or not in_channels or set(in_channels) - set(self.modalities):
@@ -92,8 +92,9 @@ class DialogueClassifier(PretrainedModel):
         ):
             if value is not None and value < least:
                 raise ModelError(f"{name} is {value}; give at least {least}")
-        if not 0 <= dropout < 1:
-            raise ModelError(f"dropout is {dropout}; give at least 0 and less than 1")
+        for name, rate in rates.items():
+            if rate is not None and not 0 <= rate < 1:
+                raise ModelError(f"{name} is {rate}; give at least 0 and less than 1")
         self.in_channels = {name: int(in_channels[name]) for name in self.modalities if name in in_channels}
         self.num_classes = num_classes
         self.past = past

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from graphophone.nn.dialogue import DialogueBatch, DialogueGraph, EdgeTables
 from graphophone.nn.gated_fusion import Combine, GatedSum
 from graphophone.nn.latent_attention import LatentGraphStack
 from graphophone.nn.node_encoder import NodeEncoder
-from graphophone.nn.turn_encoder import Encoder
+from graphophone.nn.turn_encoder import Encoder, TextNorm
 
 
 class Fused(NamedTuple):
@@ -51,10 +51,47 @@ class DialogueGraphClassifier(DialogueClassifier):
     latent: LatentGraphStack | None
     fusion: GatedSum
 
-    def encoders(self, text: Encoder, audio: Encoder, video: Encoder) -> dict[str, Encoder]:
-        """Modality to its encoder, of those that are read."""
-        chosen: dict[str, Encoder] = {"text": text, "audio": audio, "video": video}
-        return {name: chosen[name] for name in self.in_channels}
+    def node_encoder(
+        self,
+        channels: int,
+        *,
+        encoders: Mapping[str, Encoder],
+        num_layers: int,
+        dropout: float,
+        text_sets: int,
+        text_norm: TextNorm | None,
+        party: bool = False,
+        norm_of_sets: TextNorm = "LN",
+    ) -> NodeEncoder:
+        """From turns to nodes, of the modalities that are read; see `graphophone.nn.node_encoder.NodeEncoder`.
+
+        Args:
+            channels: Width of the nodes.
+            encoders: Modality to its encoder, of all that there can be.
+            num_layers: Layers of encoders.
+            dropout: Between them.
+            text_sets: Sets of features in the vectors of text.
+            text_norm: How they become one; None: ``norm_of_sets`` where there are several.
+            party: Whether there is an encoder of the turns of each speaker.
+            norm_of_sets: See ``text_norm``.
+
+        Raises:
+            ModelError: If there is no such encoder.
+        """
+        for name, encoder in encoders.items():
+            if encoder not in get_args(Encoder):
+                raise ModelError(f"{name} has no encoder {encoder!r}; choose {', '.join(get_args(Encoder))}")
+        return NodeEncoder(
+            self.in_channels,
+            channels,
+            encoders={name: encoders[name] for name in self.in_channels},
+            num_layers=num_layers,
+            dropout=dropout,
+            bidirectional=self.future is None,
+            party=party,
+            text_sets=text_sets,
+            text_norm=text_norm or (norm_of_sets if text_sets > 1 else None),
+        )
 
     def assemble(
         self,

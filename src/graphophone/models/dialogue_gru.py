@@ -53,7 +53,7 @@ class DialogueGRU(DialogueClassifier):
             num_classes,
             future=future,
             speakers=speakers,
-            dropout=dropout,
+            rates={"dropout": dropout},
             hidden_channels=hidden_channels,
             num_layers=num_layers,
         )

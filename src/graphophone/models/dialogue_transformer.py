@@ -58,7 +58,7 @@ class DialogueTransformer(DialogueClassifier):
             past=past,
             future=future,
             speakers=speakers,
-            dropout=dropout,
+            rates={"dropout": dropout},
             hidden_channels=hidden_channels,
             num_layers=num_layers,
             heads=heads,

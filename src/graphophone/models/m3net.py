@@ -14,11 +14,10 @@ Paper:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 from graphophone.models.dialogue_graph import DialogueGraphClassifier
+from graphophone.nn.dialogue_hypergraph import Weighting
 from graphophone.nn.m3net import M3NetStack
-from graphophone.nn.node_encoder import NodeEncoder
 from graphophone.nn.turn_encoder import Encoder, TextNorm
 
 
@@ -76,7 +75,7 @@ class M3NET(DialogueGraphClassifier):
         text_norm: TextNorm | None = None,
         num_layers: int = 4,
         hyper_layers: int = 3,
-        hyperedge_weights: Literal["none", "denominator", "standard"] = "none",
+        hyperedge_weights: Weighting = "none",
         residual: bool = False,
         dropout: float = 0.5,
     ) -> None:
@@ -87,23 +86,21 @@ class M3NET(DialogueGraphClassifier):
             past=past,
             future=future,
             speakers=speakers,
-            dropout=dropout,
+            rates={"dropout": dropout},
             hidden_channels=hidden_channels,
             encoder_layers=encoder_layers,
             num_layers=num_layers,
             hyper_layers=hyper_layers,
         )
         self.assemble(
-            NodeEncoder(
-                self.in_channels,
+            self.node_encoder(
                 hidden_channels,
-                encoders=self.encoders(encoder, audio_encoder, video_encoder),
+                encoders={"text": encoder, "audio": audio_encoder, "video": video_encoder},
                 num_layers=encoder_layers,
                 dropout=dropout,
-                bidirectional=future is None,
-                party=False,
                 text_sets=text_sets,
-                text_norm=text_norm or ("BN" if text_sets > 1 else None),
+                text_norm=text_norm,
+                norm_of_sets="BN",
             ),
             backbone=M3NetStack(
                 hidden_channels,

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 
 from graphophone.models.dialogue_graph import DialogueGraphClassifier
 from graphophone.nn.mmgcn import MMGCNStack
-from graphophone.nn.node_encoder import NodeEncoder
 from graphophone.nn.turn_encoder import Encoder, TextNorm
 
 
@@ -81,23 +80,20 @@ class MMGCN(DialogueGraphClassifier):
             past=past,
             future=future,
             speakers=speakers,
-            dropout=dropout,
+            rates={"dropout": dropout},
             hidden_channels=hidden_channels,
             encoder_layers=encoder_layers,
             num_layers=num_layers,
             graph_channels=graph_channels,
         )
         self.assemble(
-            NodeEncoder(
-                self.in_channels,
+            self.node_encoder(
                 hidden_channels,
-                encoders=self.encoders(encoder, audio_encoder, video_encoder),
+                encoders={"text": encoder, "audio": audio_encoder, "video": video_encoder},
                 num_layers=encoder_layers,
                 dropout=dropout,
-                bidirectional=future is None,
-                party=False,
                 text_sets=text_sets,
-                text_norm=text_norm or ("LN" if text_sets > 1 else None),
+                text_norm=text_norm,
             ),
             backbone=MMGCNStack(
                 hidden_channels,

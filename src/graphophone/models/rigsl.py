@@ -19,7 +19,8 @@ drawn in training, their mean answers, and those of all layers are counted, degr
 share the width,
 attention is exact instead of estimated from a few random features, and losses do not grow with the batch. In both,
 padding reaches nothing (the released code reads it backwards), attention of ``gat`` is normalised over incoming edges,
-weights of hyperedges belong to their kind instead of a place in the batch, and no global random state is set.
+weights of hyperedges belong to their kind instead of a place in the batch, speakers are numbered by their first turns
+(and not by gender, as in the released vectors of IEMOCAP), and no global random state is set.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from typing import Any, Literal, get_args
 from graphophone.models.base import ModelError
 from graphophone.models.dialogue_graph import DialogueGraphClassifier
 from graphophone.nn.backbone import Backbone
-from graphophone.nn.gated_convolution import GatedStack
+from graphophone.nn.dialogue_hypergraph import Weighting
+from graphophone.nn.gated_convolution import Degree, GatedStack
 from graphophone.nn.gated_fusion import Combine
 from graphophone.nn.latent_attention import Kernel, LatentGraphStack
 from graphophone.nn.m3net import M3NetStack
 from graphophone.nn.mmgcn import MMGCNStack
-from graphophone.nn.node_encoder import NodeEncoder
 from graphophone.nn.turn_encoder import Encoder, TextNorm
 
 Graph = Literal["m3net", "mmgcn", "gat", "gcn", "none"]
@@ -68,6 +69,15 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "link": "sum",
     },
 }
+
+_PUBLISHED_WITH: dict[str, dict[str, Any]] = {
+    # Only in m3net does the released code leave gates without noise and at their default temperature.
+    "gat": {"temperature": 1.5, "gate_noise": True},
+    "gcn": {"temperature": 1.5, "gate_noise": True},
+    # Its classifier has no other width.
+    "mmgcn": {"residual": True},
+}
+"""What the preset ``published`` is with other graph networks than m3net."""
 
 
 class RIGSL(DialogueGraphClassifier):
@@ -107,25 +117,26 @@ class RIGSL(DialogueGraphClassifier):
         full_width: Whether each head is as wide as all (clean: no, published: yes).
         kernel: ``"exact"``, or ``"favor"``: estimated from random features (clean: exact, published: favor).
         features: How many random features.
+        redraw_every: Steps of training after which they are drawn anew; 0: never.
         tau: Temperature of its attention.
         gumbel: Whether training adds Gumbel noise to it.
         gumbel_k: How many draws of noise are averaged.
         latent_dropout: After its layers.
         latent_residual: Whether its layers add what went into them.
         jk: Whether its result is made of the states of all layers, and not of the last alone.
-        temperature: Of gates (clean: 1.5, published: 2).
+        temperature: Of gates (clean: 1.5, published: 2 in m3net, else 1.5).
         gamma: Lower end of the stretched gate.
         zeta: Upper end.
-        gate_noise: Whether gates are drawn in training (clean: yes, published: no).
+        gate_noise: Whether gates are drawn in training (clean: yes, published: not in m3net).
         gate_answer: What a drawn gate becomes in evaluation, its ``"mean"`` or the ``"point"`` of the sigmoid without
             noise (clean: mean, published: point).
-        degree: What counts as degree: ``"in"``, ``"out"``, ``"soft"`` (clean: in, published: out).
+        degree: What counts as degree in m3net and gcn: ``"in"``, ``"out"``, ``"soft"`` (clean: in, published: out).
         penalties: Penalty of m3net: ``"sum"`` of the layers' or that of the ``"last"`` (clean: sum, published: last).
         hyperedge_weights: ``"none"``, ``"denominator"``, ``"standard"`` (clean: none, published: denominator).
         speaker_nodes: Whether vectors of speakers are added to nodes of ``"text"`` or of ``"all"`` modalities (clean:
             all, published: text; where text is not read, of the first).
         residual: Whether the nodes themselves are fused with what the graphs make of them (clean: yes, published: as
-            for IEMOCAP, no).
+            for IEMOCAP, no, but with mmgcn).
         fusion: ``"gated"`` or ``"concat"``; None: gated, and concat with mmgcn.
         link: Whether the loss on initial edges is the ``"mean"`` or the ``"sum"`` over dialogues (clean: mean,
             published: sum).
@@ -165,6 +176,7 @@ class RIGSL(DialogueGraphClassifier):
         full_width: bool | None = None,
         kernel: Kernel | None = None,
         features: int = 32,
+        redraw_every: int = 0,
         tau: float = 0.2,
         gumbel: bool = True,
         gumbel_k: int = 64,
@@ -176,9 +188,9 @@ class RIGSL(DialogueGraphClassifier):
         zeta: float = 1.05,
         gate_noise: bool | None = None,
         gate_answer: Literal["point", "mean"] | None = None,
-        degree: Literal["in", "out", "soft"] | None = None,
+        degree: Degree | None = None,
         penalties: Literal["sum", "last"] | None = None,
-        hyperedge_weights: Literal["none", "denominator", "standard"] | None = None,
+        hyperedge_weights: Weighting | None = None,
         speaker_nodes: Literal["text", "all"] | None = None,
         residual: bool | None = None,
         fusion: Combine | None = None,
@@ -189,10 +201,17 @@ class RIGSL(DialogueGraphClassifier):
         for name, value, known in (
             ("preset", preset, tuple(_PRESETS)),
             ("backbone", backbone, get_args(Graph)),
-            ("speaker_nodes", speaker_nodes or "all", ("text", "all")),
-            ("link", link or "mean", ("mean", "sum")),
+            ("text_norm", text_norm, get_args(TextNorm)),
+            ("kernel", kernel, get_args(Kernel)),
+            ("gate_answer", gate_answer, ("point", "mean")),
+            ("degree", degree, get_args(Degree)),
+            ("penalties", penalties, ("sum", "last")),
+            ("hyperedge_weights", hyperedge_weights, get_args(Weighting)),
+            ("speaker_nodes", speaker_nodes, ("text", "all")),
+            ("fusion", fusion, get_args(Combine)),
+            ("link", link, ("mean", "sum")),
         ):
-            if value not in known:
+            if value is not None and value not in known:
                 raise ModelError(f"rigsl has no {name} {value!r}; choose {', '.join(known)}")
         given = {
             "residual": residual,
@@ -207,7 +226,8 @@ class RIGSL(DialogueGraphClassifier):
             "speaker_nodes": speaker_nodes,
             "link": link,
         }
-        chosen = {**_PRESETS[preset], **{key: value for key, value in given.items() if value is not None}}
+        other = _PUBLISHED_WITH.get(backbone, {}) if preset == "published" else {}
+        chosen = {**_PRESETS[preset], **other, **{key: value for key, value in given.items() if value is not None}}
         depth = num_layers if num_layers is not None else 64 if backbone == "mmgcn" else 4
         self.read_in(
             in_channels,
@@ -215,7 +235,7 @@ class RIGSL(DialogueGraphClassifier):
             past=past,
             future=future,
             speakers=speakers,
-            dropout=dropout,
+            rates={"dropout": dropout, "graph_dropout": graph_dropout, "latent_dropout": latent_dropout},
             hidden_channels=hidden_channels,
             encoder_layers=encoder_layers,
             num_layers=depth,
@@ -265,16 +285,14 @@ class RIGSL(DialogueGraphClassifier):
                 **gate,
             )
         self.assemble(
-            NodeEncoder(
-                self.in_channels,
+            self.node_encoder(
                 hidden_channels,
-                encoders=self.encoders(encoder, audio_encoder, video_encoder),
+                encoders={"text": encoder, "audio": audio_encoder, "video": video_encoder},
                 num_layers=encoder_layers,
                 dropout=dropout,
-                bidirectional=future is None,
-                party=party,
                 text_sets=text_sets,
-                text_norm=text_norm or ("LN" if text_sets > 1 else None),
+                text_norm=text_norm,
+                party=party,
             ),
             backbone=graph,
             gated=gated,
@@ -288,6 +306,7 @@ class RIGSL(DialogueGraphClassifier):
                 tau=tau,
                 gumbel=gumbel,
                 gumbel_k=gumbel_k,
+                redraw_every=redraw_every,
                 dropout=latent_dropout,
                 residual=latent_residual,
                 jk=jk,

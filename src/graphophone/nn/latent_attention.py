@@ -180,11 +180,10 @@ class LatentGraphAttention(nn.Module):
         tau: Temperature.
         gumbel: Whether there is noise in training; its numbers come from torch's generator, as dropout's do.
         gumbel_k: K, samples.
-        dropout: Of the weights.
         redraw_every: Draw new random features after so many forward passes in training; 0: never, see `redraw`.
 
     Raises:
-        LatentGraphError: For an unknown kernel, or a temperature that is not positive.
+        LatentGraphError: For an unknown kernel, a temperature that is not positive, or negative steps.
     """
 
     projection: Tensor
@@ -201,7 +200,6 @@ class LatentGraphAttention(nn.Module):
         tau: float = 0.25,
         gumbel: bool = True,
         gumbel_k: int = 4,
-        dropout: float = 0.0,
         redraw_every: int = 0,
     ) -> None:
         super().__init__()
@@ -209,13 +207,14 @@ class LatentGraphAttention(nn.Module):
             raise LatentGraphError(f"unknown kernel {kernel!r}; choose from {', '.join(get_args(Kernel))}")
         if tau <= 0:
             raise LatentGraphError(f"tau={tau} is no temperature; give a positive number")
+        if redraw_every < 0:
+            raise LatentGraphError(f"redraw_every={redraw_every} is no number of steps; give 0 or more")
         self.heads = heads
         self.width = channels if full_width else -(-channels // heads)
         self.kernel: Kernel = kernel
         self.tau = tau
         self.gumbel = gumbel
         self.gumbel_k = gumbel_k
-        self.dropout = dropout
         self.redraw_every = redraw_every
         self.features = features
         inner = heads * self.width
@@ -297,8 +296,7 @@ class LatentGraphAttention(nn.Module):
         weights, likely = latent_weights(scores, noise, block.edges if link else None)
         if attention is not None:
             self._note(block, weights.detach().mean(dim=1), attention, nodes)
-        heard = drop(weights, self.dropout, self.training) @ v
-        heard = block.gathered(heard.transpose(1, 2).flatten(2))
+        heard = block.gathered((weights @ v).transpose(1, 2).flatten(2))
         if not link:
             return heard, None
         if block.slots is not None:
