@@ -135,3 +135,18 @@ def _confusion_of(truth: np.ndarray, answers: np.ndarray) -> np.ndarray:
     counts = np.zeros((3, 3), dtype=int)
     np.add.at(counts, (truth, answers), 1)
     return counts
+
+
+def test_another_seed_of_the_same_split_is_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = groups(1.0)
+    first = control_results(x, y, split(), CLASSES)
+    first["knn"]["ua"] = -1.0  # what a caller does with it stays its own
+    with monkeypatch.context() as patch:
+        patch.setattr(controls, "_fit_controls", None)
+        second = control_results(x.copy(), y.copy(), split(), CLASSES)
+    assert second["knn"]["ua"] > 0
+    x[0] += 1
+    assert control_results(x, y, split(), CLASSES)["knn"].keys() == second["knn"].keys()
+    with pytest.raises(TypeError):
+        monkeypatch.setattr(controls, "_fit_controls", None)
+        control_results(x, y, split(validation=False), CLASSES)
