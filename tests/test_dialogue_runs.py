@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from graphophone import runs
 from graphophone.errors import GraphophoneError
 from graphophone.inference import load_bundle
+from graphophone.nn.dialogue import DialogueBatch
 
 Recipe = Callable[..., dict[str, Any]]
 
@@ -119,10 +120,16 @@ def test_turns_without_label_are_context(recipe: Recipe, tmp_path: Path) -> None
     assert run.metrics["weighted_f1"]["mean"] > 0.8
 
 
+@pytest.mark.parametrize(
+    "model",
+    [*MODELS, {**MODELS[1], "preset": "published", "redraw_every": 3}],
+    ids=["dialogue_gru", "rigsl", "published"],
+)
 def test_a_training_that_was_stopped_ends_with_the_same_weights(
-    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]
 ) -> None:
-    whole = trained(recipe(epochs=4), tmp_path / "one")
+    made = recipe(model, epochs=4, dialogues=20)
+    whole = trained(made, tmp_path / "one")
     from graphophone.tasks.dialogues import DialogueClassification
 
     step = DialogueClassification.on_train_epoch_start
@@ -135,8 +142,8 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
     with monkeypatch.context() as patch:
         patch.setattr(DialogueClassification, "on_train_epoch_start", stop)
         with pytest.raises(StoppedError):
-            trained(recipe(epochs=4), tmp_path / "two")
-    resumed = trained(recipe(epochs=4), tmp_path / "two")
+            trained(made, tmp_path / "two")
+    resumed = trained(made, tmp_path / "two")
     first, second = (load_file(run.model / "model.safetensors") for run in (whole, resumed))
     for key in first:
         torch.testing.assert_close(first[key], second[key], atol=0, rtol=0, msg=key)
@@ -168,3 +175,82 @@ def test_what_does_not_fit_is_refused_first(
     made[section] = {**({} if "name" in changes else made.get(section, {})), **changes}
     with pytest.raises(GraphophoneError, match=words):
         trained(made, tmp_path / "runs")
+
+
+PUBLISHED = {
+    "rigsl-iemocap": (1582, ("happy", "sad", "neutral", "angry", "excited", "frustrated"), "train"),
+    "rigsl-meld": (300, ("neutral", "surprise", "fear", "sadness", "joy", "disgust", "anger"), "validation"),
+}
+"""Numbers of audio, classes, and the part that takes the place of a validation part."""
+
+
+def write_published(folder: Path, recipe: str) -> pd.DataFrame:
+    """Dialogues with vectors as wide as the published ones, some turns without label and one without sound."""
+    audio, classes, validation = PUBLISHED[recipe]
+    rng, rows = np.random.default_rng(0), []
+    for d in range(15):
+        for t in range(5):
+            rows.append(
+                {
+                    "id": f"d{d}t{t}",
+                    "dialogue": f"d{d}",
+                    "position": t,
+                    "speaker": f"{'ab'[t % 2]}{d}",
+                    "label": "" if t == 3 else classes[(d + t * t) % len(classes)],
+                    "split": ("train", "train", "train", validation, "test")[d % 5],
+                }
+            )
+    vectors = {
+        name: (3 + 20 * rng.standard_normal((len(rows), width))).astype(np.float32)
+        for name, width in (("text", 4096), ("audio", audio), ("video", 342))
+    }
+    vectors["audio"][1] = np.nan
+    folder.mkdir()
+    np.savez(folder / "vectors.npz", **vectors)
+    table = pd.DataFrame(rows)
+    table.to_csv(folder / "items.csv", index=False)
+    return table
+
+
+@pytest.mark.parametrize("selection", ["best", "last"])
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_recipes_of_published_vectors(
+    name: str, selection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from graphophone.tasks.dialogues import DialogueClassification
+
+    table, seen = write_published(tmp_path / "data", name), []
+    step = DialogueClassification.training_step
+
+    def noted(task: DialogueClassification, batch: DialogueBatch, number: int) -> torch.Tensor:
+        seen.append((task.class_weight, batch))
+        return step(task, batch, number)
+
+    monkeypatch.setattr(DialogueClassification, "training_step", noted)
+    given = {"corpus.root": tmp_path / "data", "corpus.unlabelled": "true", "training.epochs": 1, "seeds": [0]}
+    given |= {"model.hidden_channels": 8, "model.heads": 2, "training.device": "cpu", "training.threads": 1}
+    if selection == "last":
+        given |= {"training.selection": "last", "protocol.validation": 0}
+    overrides = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    run = runs.train(name, overrides, output=tmp_path / "runs", progress=False)
+    parts = json.loads((run.folder / "run.json").read_text())["protocol"]["folds"][0]
+    assert (parts["validation"] == 0) == (selection == "last")
+    if selection == "last":  # the validation part of MELD trains as well
+        assert parts["train"] == int(((table["split"] != "test") & (table["label"] != "")).sum())
+    # Weights are those of the labelled turns of the training part alone: of what the batches of an epoch hold.
+    labels = torch.cat([batch.y[batch.y >= 0] for _, batch in seen])
+    assert len(labels) == parts["train"]
+    counts = torch.bincount(labels, minlength=len(PUBLISHED[name][1]))
+    torch.testing.assert_close(seen[0][0], len(labels) / (len(counts) * counts.clamp(min=1).float()))
+    # Turns without label are there as context, and vectors come as they are: far beyond the usual bounds.
+    batch = seen[0][1]
+    assert bool((batch.mask & (batch.y < 0)).any())
+    text = np.load(tmp_path / "data" / "vectors.npz")["text"]
+    known = batch.row >= 0
+    np.testing.assert_array_equal(batch.x["text"][known].numpy(), text[batch.row[known].numpy()])
+    assert float(batch.x["text"].abs().max()) > 50
+    # Said anew, nothing is trained twice.
+    seen.clear()
+    again = runs.train(name, overrides, output=tmp_path / "runs", progress=False)
+    assert seen == []
+    assert again.metrics == run.metrics
