@@ -145,8 +145,5 @@ def test_another_seed_of_the_same_split_is_not_fitted_again(monkeypatch: pytest.
         patch.setattr(controls, "_fit_controls", None)
         second = control_results(x.copy(), y.copy(), split(), CLASSES)
     assert second["knn"]["ua"] > 0
-    x[0] += 1
-    assert control_results(x, y, split(), CLASSES)["knn"].keys() == second["knn"].keys()
-    with pytest.raises(TypeError):
-        monkeypatch.setattr(controls, "_fit_controls", None)
-        control_results(x, y, split(validation=False), CLASSES)
+    monkeypatch.setattr(controls, "_fit_controls", lambda *arguments: {"fitted": {}})
+    assert "fitted" in control_results(x, y, split(validation=False), CLASSES)

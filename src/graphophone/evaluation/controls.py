@@ -67,8 +67,8 @@ def control_results(
             None.
 
     Returns:
-        By name: ``ua``, ``wa`` and ``confusion`` on the test items, and ``chosen``, the value that was taken. Nothing in
-        it is random: of the same items and split, as seeds of a published split have them, it is fitted once.
+        By name: ``ua``, ``wa`` and ``confusion`` on the test items, and ``chosen``, the value that was taken. Nothing
+        is random in it: of the same items and split, as seeds of a published split have them, it is fitted once.
     """
     parts = [np.asarray(getattr(split, part)) for part in ("train", "unlabelled", "validation", "test")]
     key = joblib.hash((np.asarray(x), np.asarray(y), parts, edge_index, SPREADING_ITEMS))
