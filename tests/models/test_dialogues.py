@@ -147,7 +147,9 @@ class TestEveryModel:
         loss(model.train(), less).backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
-    @pytest.mark.parametrize("modalities", [["text"], ["audio"], ["text", "audio"], ["audio", "video"]])
+    @pytest.mark.parametrize(
+        "modalities", [["text"], ["audio"], ["video"], ["text", "audio"], ["text", "video"], ["audio", "video"]]
+    )
     def test_built_for_some_modalities(self, name: str, modalities: list[str], dialogues: MakeDialogues) -> None:
         widths = {key: WIDTHS[key] for key in modalities}
         model = create(name, in_channels=dict(reversed(widths.items()))).train()
@@ -171,6 +173,17 @@ class TestEveryModel:
         first = model(batch).logits
         assert torch.equal(torch.get_rng_state(), before)
         close(model(batch).logits, first)
+
+    def test_half_precision(self, name: str, dialogues: MakeDialogues) -> None:
+        model, batch = create(name).float(), dialogues([5, 1, 3], WIDTHS, gaps=0.2)
+        batch = replace(batch, x={key: part.float() for key, part in batch.x.items()})
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            near = model(batch).logits
+        torch.testing.assert_close(near.float(), model(batch).logits, atol=0.05, rtol=0.05)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            total = loss(model.train(), batch)
+        total.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
     def test_refuses_what_does_not_fit(self, name: str, dialogues: MakeDialogues) -> None:
         model = create(name)

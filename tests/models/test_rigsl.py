@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -343,6 +346,59 @@ def test_speaker_vectors_reach_the_text_or_all_nodes(dialogues: MakeDialogues) -
         before = model(silent).logits
         nn.init.normal_(cast(Any, model.backbone).speaker.vectors.weight)
         assert torch.equal(model(silent).logits, before) != others
+
+
+# ---------------------------------------------------------------------- options together
+
+OPTIONS: dict[str, list[Any]] = {
+    "in_channels": [
+        {name: WIDTHS[name] for name in chosen.split()} for chosen in ("text audio video", "text", "audio")
+    ],
+    "preset": ["clean", "published"],
+    "backbone": ["m3net", "mmgcn", "gat", "gcn", "none"],
+    "past": [None, 0, 2],
+    "encoder": ["gru", "lstm", "transformer", "none"],
+    "audio_encoder": ["none", "gru", "transformer"],
+    "party": [True, False],
+    "text_sets": [1, 4],
+    "text_norm": [None, "LN", "BN", "LN2", "mean", "first"],
+    "gates": [True, False],
+    "latent": [True, False],
+    "kernel": [None, "exact", "favor"],
+    "jk": [True, False],
+    "degree": [None, "in", "out", "soft"],
+    "hyperedge_weights": [None, "none", "denominator", "standard"],
+    "gate_answer": [None, "point", "mean"],
+    "residual": [None, True, False],
+}
+
+
+@settings(max_examples=25)
+@given(
+    options=st.fixed_dictionaries({key: st.sampled_from(values) for key, values in OPTIONS.items()}),
+    future=st.sampled_from([None, 0, 2]),
+    seed=st.integers(0, 10_000),
+)
+def test_no_options_let_padding_or_later_turns_in(
+    options: dict[str, Any], future: int | None, seed: int, dialogues: MakeDialogues, cut: CutDialogue
+) -> None:
+    model = create(**{"hidden_channels": 16, **options}, future=future)
+    batch = dialogues([6, 1, 3], options["in_channels"], seed=seed, gaps=0.2)
+    output = model(batch)
+    for i, turns in enumerate(batch.lengths.tolist()):
+        torch.testing.assert_close(model(cut(batch, i)).logits[0], output.logits[i, :turns], atol=1e-9, rtol=1e-9)
+    garbage = {
+        name: part.masked_fill(~batch.present[:, m, :, None], torch.nan)
+        for m, (name, part) in enumerate(batch.x.items())
+    }
+    spoiled = model(replace(batch, x=garbage))
+    torch.testing.assert_close(spoiled.logits[batch.mask], output.logits[batch.mask], atol=1e-9, rtol=1e-9)
+    for name, value in output.losses.items():
+        torch.testing.assert_close(spoiled.losses[name], value, atol=1e-9, rtol=1e-9)
+    if future == 0:
+        for turns in range(1, 6):
+            before = model(cut(batch, 0, turns)).logits[0]
+            torch.testing.assert_close(before, output.logits[0, :turns], atol=1e-9, rtol=1e-9)
 
 
 # ---------------------------------------------------------------------- relations

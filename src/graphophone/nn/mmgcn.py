@@ -24,11 +24,14 @@ def angular_adjacency(x: Tensor, graph: DialogueGraph) -> EdgeTables:
         graph: The nodes; those of one modality that hear each other are joined, and the modalities of a turn.
 
     Returns:
-        Weights in [0, 1], 0 where nothing is joined; what a node is to itself stands on the diagonal of ``within``.
+        Weights in [0, 1], in single precision at least, 0 where nothing is joined; what a node is to itself stands on
+        the diagonal of ``within``.
     """
-    unit = F.normalize(x, dim=3)
-    turns = unit.transpose(1, 2)
-    cosines = EdgeTables(unit @ unit.transpose(2, 3), turns @ turns.transpose(2, 3))
+    # In half precision 0.99999 is 1, where the arc cosine has no gradient.
+    with torch.autocast(x.device.type, enabled=False):
+        unit = F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=3)
+        turns = unit.transpose(1, 2)
+        cosines = EdgeTables(unit @ unit.transpose(2, 3), turns @ turns.transpose(2, 3))
     within, across = (1 - torch.arccos(_NEARLY_ONE * cosine.clamp(-1, 1)) / math.pi for cosine in cosines)
     return EdgeTables(within.masked_fill(~graph.hears, 0), across.masked_fill(~graph.across, 0))
 
