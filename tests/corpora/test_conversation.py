@@ -154,22 +154,47 @@ def test_what_is_wrong_is_said_turn_by_turn(tmp_path: Path) -> None:
         {"id": "late", "dialogue": "d", "position": 9, "speaker": "a", "text": "x", "emotion": "kept"},
     ]
     turns = read_turns(put(tmp_path / "talk.json", content))
-    assert turns["id"].tolist() == ["ok", "late"]
-    assert turns["emotion"].tolist()[1] == "kept"
+    assert turns["id"].tolist() == ["ok", "order", "time", "who", "late"]
+    assert turns["emotion"].tolist()[-1] == "kept"
+    assert turns[["start", "end"]].isna().all(axis=None)
+    assert turns["speaker"].tolist() == ["a", "a", "a", "unknown", "a"]
     problems = [problem for problem in turns.attrs["problems"] if problem.severity == "error"]
     assert {problem.item: problem.reason for problem in problems} == {
         "row 8": "a turn is an object with text or audio, not 'hello'",
-        "order": "end 2 s is not after start 3 s",
         "mute": "neither text nor sound; give text, audio, or recording with start and end",
         "twice": "position 1 of dialogue 'd' is that of row 0 too; correct it",
-        "time": "start 'soon' is not a time; use seconds or h:mm:ss.mmm",
-        "lost": "no dialogue; say which conversation the turn is of",
-        "who": "no speaker; fill it in, or leave the column out",
+        "lost": "no dialogue; say which conversation the turn is of, in a column dialogue",
         "where": "position 'sixth' is not a number; number the turns, or leave the column out",
     }
     warned = [str(problem) for problem in turns.attrs["problems"] if problem.severity == "warning"]
-    assert warned == ["row 2, mute: unknown key 'txet'; did you mean 'text'?"]
-    assert [problem.row for problem in problems][1:3] == [1, 2]
+    assert warned[0] == "row 2, mute: unknown key 'txet'; did you mean 'text'?"
+    assert {line.split(": ", 1)[0]: line.split(": ", 1)[1] for line in warned[1:]} == {
+        "row 1, order": "only its text is used: end 2 s is not after start 3 s; correct them",
+        "row 4, time": "only its text is used: start 'soon' is not a time; use seconds or h:mm:ss.mmm",
+        "row 6, who": "no speaker: it is called 'unknown'; fill it in",
+    }
+    assert [problem.row for problem in problems][1:3] == [2, 3]
+
+
+def test_a_turn_whose_part_of_the_sound_is_not_known(tmp_path: Path) -> None:
+    lines = ["recording,start,end,text", "x.wav,0,1,a", "x.wav,3,2,b", "x.wav,3,2,", "x.wav,soon,4,c", "x.wav,5,6,"]
+    turns = read_turns(put(tmp_path / "a.csv", "\n".join(lines)))
+    assert turns["id"].tolist() == ["x_0", "x_1", "x_3", "x_4"]
+    assert [Path(name).name for name in turns["audio"]] == ["x.wav", "", "", "x.wav"]
+    assert turns["start"].tolist()[::3] == [0, 5]
+    assert turns["start"].isna().tolist() == [False, True, True, False]
+    severities = {problem.item: problem.severity for problem in turns.attrs["problems"]}
+    assert severities == {"x_1": "warning", "x_2": "error", "x_3": "warning"}
+
+
+def test_a_turn_without_sound_is_of_the_only_recording(tmp_path: Path) -> None:
+    turns = read_turns(put(tmp_path / "a.csv", "recording,start,end,text\nx.wav,0,1,a\n,,,b\n"))
+    assert turns["dialogue"].tolist() == ["x", "x"]
+    assert turns.attrs["problems"] == ()
+    turns = read_turns(put(tmp_path / "a.csv", "recording,start,end,text\nx.wav,0,1,a\n,,,b\ny.wav,0,1,c\n"))
+    assert turns["dialogue"].tolist() == ["x", "y"]
+    (lost,) = turns.attrs["problems"]
+    assert lost.reason.startswith("no dialogue")
 
 
 def test_ids_of_their_own_and_made(tmp_path: Path) -> None:
@@ -201,6 +226,7 @@ def test_a_sound_that_is_not_there(tmp_path: Path) -> None:
         ("a.json", {"a": 1}, "'a' is neither a dialogue nor a list of turns"),
         ("a.json", [{"turns": []}, {"id": "b"}], r"dialogue 1 \(from 0\) has no list 'turns'"),
         ("a.json", [{"text": ""}], "none of 1 turns is usable; the first: row 0, a_0: neither text nor sound"),
+        ("a.csv", "wav,words\na,b\n", "neither text nor audio nor recording, but wav, words; call them so"),
         ("a.csv", "text,text\na,b\n", "occurs more than once"),
         ("a.csv", "text\nhi\n", "no turn has a label, so there is nothing to learn"),
         ("a.csv", "text,label\nhi,\n", "no turn has a label"),

@@ -34,6 +34,9 @@ COLUMNS = (
     "session",
 )
 """What a turn may say of itself; other columns are carried along."""
+UNKNOWN = "unknown"
+"""The speaker of turns of which it is not said who speaks, where it is said of others."""
+
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:[.,]\d+)?)")
 _JSON = ".json"
 _LIKE = 0.75  # share of letters in common, above which a name is taken for a slip: "txet", not "emotion" for "position"
@@ -141,10 +144,11 @@ def read_turns(
     Returns:
         A row per usable turn, with the columns ``id`` (str; made from dialogue and position where the file has none, or
         the same one twice), ``dialogue`` (str), ``position`` (float, from 0 where the file does not say), ``speaker``
-        (str; only if the file has it), ``text`` (str, empty for none), ``audio`` (absolute path, empty for none;
-        whether the file is there is not looked at), ``start`` and ``end`` (seconds, NaN for none), ``row`` (line of a
-        text table, else number of the turn from 0), ``label`` (str, empty for none; only if the file has it) and
-        whatever else there is. ``attrs["problems"]`` holds a :class:`Problem` for every turn left out, and warnings.
+        (str, :data:`UNKNOWN` for none; only if the file has it), ``text`` (str, empty for none), ``audio`` (absolute
+        path, empty for none; whether the file is there is not looked at), ``start`` and ``end`` (seconds, NaN for
+        none), ``row`` (line of a text table, else number of the turn from 0), ``label`` (str, empty for none; only if
+        the file has it) and whatever else there is. ``attrs["problems"]`` holds a :class:`Problem` for every turn left
+        out, and warnings.
 
     Raises:
         CorpusError: If the file is not such a file, or none of its turns is usable.
@@ -268,6 +272,12 @@ class _Turns:
 
     def read(self, earlier: Sequence[Problem]) -> pd.DataFrame:
         """The usable turns; see :func:`read_turns`."""
+        if not {"text", "audio", "recording"} & set(self.frame.columns):
+            raise CorpusError(
+                f"{self.path}: the turns have neither text nor audio nor recording, but "
+                f"{', '.join(map(str, self.frame.columns))}; call them so, or name them as options of the corpus "
+                "(text=COLUMN)"
+            )
         for column in ("speaker", "text", "label", "audio", "recording"):
             if column in self.frame or column in ("text", "audio"):
                 self.frame[column] = self._names(column)
@@ -307,11 +317,13 @@ class _Turns:
         if "dialogue" in self.frame:
             self.frame["dialogue"] = self._names("dialogue")
         elif (recorded != "").any():
-            self.frame["dialogue"] = recorded.map(lambda name: Path(name).stem)
+            names = recorded.map(lambda name: Path(name).stem)
+            several = len(set(names) - {""}) > 1
+            self.frame["dialogue"] = names if several else names.max()  # a turn without sound is of that one, too
         else:
             self.frame["dialogue"] = self.path.stem
         for place in np.flatnonzero(self.frame["dialogue"] == "").tolist():
-            self.reject(place, "no dialogue; say which conversation the turn is of")
+            self.reject(place, "no dialogue; say which conversation the turn is of, in a column dialogue")
 
     def _times(self) -> None:
         for column in ("start", "end"):
@@ -321,14 +333,26 @@ class _Turns:
                 try:
                     seconds[place] = parse_time(cell)
                 except ValueError as error:
-                    self.reject(place, f"{column} {error}")
+                    self._no_part(place, f"{column} {error}")
             self.frame[column] = seconds
         starts = self.frame["start"].fillna(0.0)
         for place in np.flatnonzero(self.frame["end"] <= starts).tolist():
-            self.reject(place, f"end {self.frame['end'].iloc[place]:g} s is not after start {starts.iloc[place]:g} s")
+            end, start = self.frame["end"].iloc[place], starts.iloc[place]
+            self._no_part(place, f"end {end:g} s is not after start {start:g} s; correct them")
+
+    def _no_part(self, place: int, reason: str) -> None:
+        """A turn whose part of the sound is not known goes by its text, if it has one."""
+        if not self.frame["text"].iloc[place]:
+            self.reject(place, reason)
+        else:
+            self.warnings.setdefault(place, f"only its text is used: {reason}")
 
     def _sound(self, recorded: pd.Series) -> None:
         """Paths of sound; where it is a recording of the dialogue, the turn must say which part of it is its own."""
+        without = list(self.warnings)
+        self.frame.loc[without, ["start", "end"]] = np.nan
+        self.frame.loc[without, "audio"] = ""
+        recorded = recorded.where(~recorded.index.isin(without), "")
         part = (self.frame["audio"] == "") & (recorded != "")
         unknown = part & self.frame["start"].isna()
         for place in np.flatnonzero(unknown).tolist():
@@ -352,7 +376,8 @@ class _Turns:
         if "speaker" not in self.frame:
             return
         for place in np.flatnonzero(self.frame["speaker"] == "").tolist():
-            self.reject(place, "no speaker; fill it in, or leave the column out")
+            self.frame.loc[place, "speaker"] = UNKNOWN
+            self.warnings.setdefault(place, f"no speaker: it is called {UNKNOWN!r}; fill it in")
 
     def _positions(self, recorded: pd.Series) -> None:
         """Places in the dialogues; of two turns with one place the first stays."""
