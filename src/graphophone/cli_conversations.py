@@ -57,6 +57,7 @@ def answers(recognizer: Recognizer, table: Path, *, online: bool, err: Console) 
             f"{len(found):,} turns, each when it was said: {1000 * mean:.1f} ms per turn in the mean, 95 % within "
             f"{1000 * late:.1f} ms",
             highlight=False,
+            soft_wrap=True,
         )
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from graphophone.errors import GraphophoneError
 from graphophone.inference import Bundle, Recognizer, timeline
 from graphophone.inference import conversations as module
+from graphophone.inference.card import model_card
 from graphophone.inference.conversations import online_seconds, probabilities, turns_of
 
 pytestmark = pytest.mark.usefixtures("vowels")
@@ -240,8 +242,42 @@ def test_a_file_of_turns(causal: Recognizer, recording: Path, tmp_path: Path, ca
     assert found["dialogue"].unique().tolist() == ["talk"]
     assert [problem.row for problem in found.attrs["failures"]] == [6, 7]
     np.testing.assert_allclose(found[P], causal.process_table(table)[P], atol=1e-5)
+    assert found["position"].tolist() == list(range(6))
+    assert pd.api.types.is_integer_dtype(found["position"])
+    assert not [problem for problem in found.attrs["warnings"] if "speaker" in problem.reason]
     online = causal.process_conversation(path, online=True)
     np.testing.assert_allclose(online[P], found[P], atol=1e-5)
+
+
+def test_a_file_that_says_of_no_turn_who_speaks(causal: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "talk.csv"
+    path.write_text("position,text\n0.5,a\n2,b\n")
+    found = causal.process_conversation(path)
+    assert found["position"].tolist() == [0.5, 2.0]
+    assert [problem.item for problem in found.attrs["warnings"]] == ["talk.csv"]
+    assert "no column speaker" in found.attrs["warnings"][0].reason
+    path.write_text("text\na\n")
+    assert causal.process_conversation(path).attrs["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("future", "heard", "asked"),
+    [
+        (None, "from the whole conversation", '"turns.csv")'),
+        (0, "from the turns up to it", '"turns.csv", online=True)'),
+    ],
+)
+def test_the_model_card_speaks_of_conversations(
+    conversation_bundle: Make, future: int | None, heard: str, asked: str
+) -> None:
+    bundle = conversation_bundle(future=future)
+    card = model_card(dataclasses.replace(bundle, corpus={"name": "calls", "items": 12}))
+    assert f"that answers for each turn {heard}" in card
+    assert f"process_conversation({asked})" in card
+    assert ("--table turns.csv --online" in card) == (future == 0)
+    assert "calls: 12 turns" in card
+    for words in ("timeline", "edges between", "process_file", "recordings, "):
+        assert words not in card
 
 
 def test_models_of_single_recordings_hold_no_conversation(recording_parts: Callable[..., dict]) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from graphophone.errors import GraphophoneError
 from graphophone.evaluation.figures import to_svg
-from graphophone.inference.dialogue_picture import SPEAKERS, draw_dialogue
+from graphophone.inference.dialogue_picture import SPEAKERS, draw_conversation, draw_dialogue
+from graphophone.inference.turn_explanations import ConversationExplanation
 from graphophone.inference.turn_relations import TurnRelations
 from graphophone.models.dialogue import DialogueClassifier
 from graphophone.nn.dialogue import DialogueBatch, DialogueGraph, EdgeTables
@@ -113,6 +114,18 @@ def test_what_is_drawn() -> None:
     assert attention.images[0].get_array().shape == (4, 4)
     np.testing.assert_allclose([bar.get_height() for bar in scores.patches[:4]], [0.1, -0.2, 0.3, 0])
     assert to_svg(figure, "a").startswith("<svg")
+
+
+def test_what_little_turns_add_to_each_other_is_seen() -> None:
+    influence = np.array([[0.9, 0.02, 0.0], [-0.04, 0.8, 0.01], [0.0, 0.0, 0.7]])
+    relations = TurnRelations(("text",), np.ones((1, 3), dtype=bool))
+    explained = ConversationExplanation("call", turns(3), relations, influence, np.zeros((3, 1)))
+    image = draw_conversation(explained).axes[-2].images[0]  # the last axes are its scale
+    assert image.get_clim() == (-0.04, 0.04)
+    shades = image.cmap(image.norm(influence))[..., 3]
+    np.testing.assert_allclose(shades[[1, 0, 1], [0, 1, 2]], [1.0, 0.5, 0.25], atol=0.02)
+    assert shades[0, 2] < 0.01
+    assert np.diag(image.get_array()).max() == 0
 
 
 @pytest.mark.parametrize("count", [1, 200])

@@ -80,6 +80,24 @@ def test_table(answers: pd.DataFrame, windows: pd.DataFrame):
     assert "windows" not in render(merge_segments(windows), "table")
 
 
+def test_every_turn_of_a_conversation_is_one_line():
+    frame = pd.DataFrame(
+        {
+            "id": ["call_0", "call_1"], "dialogue": "call", "position": [0, 1], "speaker": ["Anna", "Ben"],
+            "file": None, "start": [0.0, 2.5], "end": [2.0, 4.0], "text": ["so many words " * 20, "short [one]"],
+            "used": "text and audio", "label": "happy", "confidence": 0.75, "p_happy": 0.75, "p_sad": 0.25,
+        }
+    )  # fmt: skip
+    lines = [line for line in render(frame).splitlines() if line.startswith("│")]
+    assert len(lines) == 2
+    assert "so many words" in lines[0]
+    assert "…" in lines[0]
+    assert "short [one]" in lines[1]
+    assert "used" not in render(frame)
+    assert "text and audio" in render(frame.assign(used=["text and audio", "text"]))
+    assert render(frame, "csv").count("so many words") == 20
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_an_empty_table_is_written(answers: pd.DataFrame, format: str):
     assert isinstance(render(answers.iloc[:0], format), str)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from graphophone.features.modalities import Modalities
 from graphophone.graphs.attachment import chance_of_true_label
 from graphophone.inference.references import distinct
+from graphophone.models.dialogue import DialogueClassifier
 
 if TYPE_CHECKING:
     from graphophone.inference.bundle import Bundle
@@ -55,6 +56,11 @@ _SPEECH_LIMITS = (
     "The model always chooses one of its labels. A confidence threshold (`threshold=`) makes it say *unsure* "
     "instead; choose the threshold on recordings of your own.",
     "Recordings longer than an utterance hold more than one answer: use `graphophone.timeline`.",
+)
+_CONVERSATION_LIMITS = (
+    *_SPEECH_LIMITS[:-1],
+    "It hears turns, and finds none itself: who speaks from when to when must be given with a recording. Words that "
+    "were recognised wrongly, and speakers taken for each other, lower the accuracy below the figures above.",
 )
 _SOUND_LIMITS = (
     "Other microphones, noise, and sounds that cover each other all lower the accuracy below the figures above.",
@@ -149,7 +155,7 @@ def model_card(
         "## Intended use",
         intended_use or (_SPEECH_USE if _is_speech(bundle) else _SOUND_USE),
         "## Data",
-        _data(corpus),
+        _data(corpus, "turns" if bundle.reads_dialogue else "recordings"),
         _held(bundle),
         "## Evaluation",
         _protocol(protocol),
@@ -183,6 +189,8 @@ def _limits(bundle: Bundle) -> tuple[str, ...]:
     """What holds for every model of its kind."""
     if bundle.kind == "tagging":
         limits: tuple[str, ...] = _TAGGING_LIMITS
+    elif bundle.reads_dialogue:
+        limits = _CONVERSATION_LIMITS
     else:
         limits = _SPEECH_LIMITS if _is_speech(bundle) else _SOUND_LIMITS
     if bundle.clip_seconds is None:
@@ -210,6 +218,13 @@ def _what(bundle: Bundle, parameters: int) -> str:
             f"{begin}: a network {network} on spectrograms of {bundle.pipeline.frames} frames "
             f"({bundle.clip_seconds:.1f} s) of {front}."
         )
+    if bundle.reads_dialogue:
+        future = cast(DialogueClassifier, bundle.model).future
+        heard = {None: "from the whole conversation", 0: "from the turns up to it"}.get(
+            future, f"from earlier turns and the next {future}"
+        )
+        begin += f" in the turns of conversations: a network {network} that answers for each turn {heard}"
+        return f"{begin}, by {front}."
     if bundle.reads_nodes:
         begin += f": a graph neural network {network} whose nodes are recordings, each with {front}."
         return f"{begin} {_attached(bundle)}"
@@ -237,6 +252,8 @@ def _use(bundle: Bundle) -> str:
             "Its vectors came with the corpus: no recording or text can be turned into such. "
             f"`recognizer.probabilities(rows)` answers for rows `[1, {extractor.dims}]` of them."
         )
+    if bundle.reads_dialogue:
+        return _use_of_turns(cast(DialogueClassifier, bundle.model).future == 0)
     said = ', text="Where have you been?"' if extractor.reads == "modalities" else ""
     words = ' --text "Where have you been?"' if said else ""
     call, words = f'process_file("one.wav"{said})', f"one.wav{words}"
@@ -247,6 +264,19 @@ def _use(bundle: Bundle) -> str:
         'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
         f"print(recognizer.{call})\n```\n\n"
         f"or on the command line: `graphophone predict path/to/this/folder {words}`."
+    )
+
+
+def _use_of_turns(causal: bool) -> str:
+    """How to ask a model that hears conversations."""
+    online, option = (", online=True", " --online") if causal else ("", "")
+    return (
+        "```python\nimport graphophone as gp\n\n"
+        'recognizer = gp.Recognizer.from_pretrained("path/to/this/folder")\n'
+        f'print(recognizer.process_conversation("turns.csv"{online}))\n```\n\n'
+        f"or on the command line: `graphophone predict path/to/this/folder --table turns.csv{option}`. The table has a "
+        "row per turn: `dialogue`, `speaker`, `text`, and `audio`, or `recording` with `start` and `end` in seconds. "
+        "What a turn lacks is left out."
     )
 
 
@@ -367,13 +397,13 @@ def _series(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _data(corpus: Mapping[str, Any]) -> str:
+def _data(corpus: Mapping[str, Any], items: str = "recordings") -> str:
     if not corpus:
         return "Not stated."
     name = str(corpus.get("name", "A corpus"))
     url = corpus.get("url")
     facts = [
-        f"{corpus['items']:,} recordings" if isinstance(corpus.get("items"), int) else "",
+        f"{corpus['items']:,} {items}" if isinstance(corpus.get("items"), int) else "",
         f"{corpus['unlabelled']:,} of them without label" if corpus.get("unlabelled") else "",
         f"{corpus['hours']:.1f} hours" if isinstance(corpus.get("hours"), int | float) else "",
         f"{_count(corpus['speakers'])} speakers" if corpus.get("speakers") else "",

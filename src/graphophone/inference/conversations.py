@@ -164,11 +164,20 @@ def answer_table(recognizer: Recognizer, table: pd.DataFrame, *, online: bool = 
         ]
     frame = recognizer.collect(answered, [], numbered=True, warnings=warnings)
     place = frame.index.to_numpy(dtype=np.int64)
+    table = _with_whole_positions(table)
     for name in reversed([name for name in TOLD if name in table]):
         frame.insert(0, name, table[name].to_numpy()[place])
     if online:
         frame.insert(list(frame.columns).index("label"), "seconds", [seconds[int(row)] for row in place])
     return frame
+
+
+def _with_whole_positions(table: pd.DataFrame) -> pd.DataFrame:
+    """Positions as whole numbers, where all of them are."""
+    if "position" not in table or not pd.api.types.is_float_dtype(table["position"]):
+        return table
+    whole = table["position"].to_numpy()
+    return table.assign(position=whole.astype(np.int64)) if (whole == np.floor(whole)).all() else table
 
 
 def _unfold(
@@ -341,6 +350,9 @@ def answer_file(recognizer: Recognizer, path: str | Path, *, online: bool = Fals
         ]
         for kind in ("failures", "warnings")
     }
+    if "speaker" not in table and len(table) > 1:
+        reason = "the turns have no column speaker: all are taken for those of one person; add it if there are more"
+        attrs["warnings"].insert(0, Problem(Path(path).name, None, reason, severity="warning"))
     for problem in table.attrs["problems"]:
         attrs["failures" if problem.severity == "error" else "warnings"].insert(0, problem)
     frame.insert(0, "id", table["id"].to_numpy()[frame.index.to_numpy(dtype=np.int64)])

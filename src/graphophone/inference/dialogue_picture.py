@@ -47,7 +47,13 @@ _MOST_CLASSES = 8
 
 _OPACITY = LinearSegmentedColormap.from_list("heard", [(*to_rgb(BLUE), 0.0), (*to_rgb(BLUE), 1.0)])
 _SIGNED = LinearSegmentedColormap.from_list(
-    "adds", [(*to_rgb(BLUE), 1.0), (*to_rgb(BLUE), 0.0), (*to_rgb(VERMILION), 0.0), (*to_rgb(VERMILION), 1.0)]
+    "adds",
+    [
+        (0.0, (*to_rgb(BLUE), 1.0)),
+        (0.5, (*to_rgb(BLUE), 0.0)),
+        (0.5, (*to_rgb(VERMILION), 0.0)),
+        (1.0, (*to_rgb(VERMILION), 1.0)),
+    ],
 )
 
 
@@ -177,11 +183,15 @@ def _bars(axes: Axes, names: Sequence[str], values: np.ndarray, colours: Sequenc
 
 
 def _influence(axes: Axes, influence: np.ndarray) -> None:
-    """What each turn (along) adds to the answer for each (downwards)."""
+    """What each turn (along) adds to the answer for each other one (downwards).
+
+    What a turn adds to its own answer is many times as much and would leave the others no colour: a line stands there.
+    """
     count = len(influence)
-    limit = float(np.abs(influence).max()) or 1.0
+    others = np.where(np.eye(count, dtype=bool), 0.0, influence)
+    limit = float(np.abs(others).max()) or 1.0
     image = axes.imshow(
-        influence,
+        others,
         cmap=_SIGNED,
         vmin=-limit,
         vmax=limit,
@@ -192,7 +202,8 @@ def _influence(axes: Axes, influence: np.ndarray) -> None:
         axis.set_major_locator(MaxNLocator(min(6, count), integer=True, min_n_ticks=1))
     axes.set_xlabel("turn that is left out")
     axes.set_ylabel("turn that is answered for")
-    axes.set_title("what a turn adds\nto the probability", fontsize=8.5)
+    axes.plot((0.5, count + 0.5), (0.5, count + 0.5), color=MUTED, linewidth=0.7)
+    axes.set_title("what a turn adds to the\nprobability of another's label", fontsize=8.5)
     bar = axes.figure.colorbar(image, ax=axes, location="bottom", shrink=0.8)
     bar.outline.set_visible(False)
 
@@ -230,7 +241,7 @@ def _labels(axes: Axes, labels: Sequence[str], colours: Sequence[str]) -> None:
     axes.spines[["left", "bottom"]].set_visible(False)
     size = 7.5 if len(labels) <= 40 else 6
     for x, (label, colour) in enumerate(zip(labels, colours, strict=True), start=1):
-        axes.text(x, 0, label, rotation=90, ha="center", va="bottom", fontsize=size, color=colour, linespacing=0.9)
+        axes.text(x, 0, label, rotation=90, ha="center", va="bottom", fontsize=size, color=colour, linespacing=1.05)
 
 
 def _confidence(axes: Axes, confidence: np.ndarray, colours: Sequence[str]) -> None:

@@ -14,9 +14,13 @@ import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from graphophone.errors import GraphophoneError
 from graphophone.inference.timelines import segments
+
+_NARROW = 16
+"""Letters of a name that is written in one line, whatever becomes of the columns beside it."""
 
 _SUFFIXES = {".csv": "csv", ".json": "json", ".txt": "audacity"}
 
@@ -92,32 +96,38 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
     with_file = "file" in frame.columns and "dialogue" not in frame.columns
     names = ("id", "speaker") if "id" in frame.columns else ("dialogue", "position", "speaker")
     told = [name for name in names if name in frame.columns]
+    turns = "dialogue" in frame.columns
     for name in told:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=turns and _narrow(frame[name]))
     if with_file:
         table.add_column("file", overflow="fold")
-    for name in ("start", "end"):
-        table.add_column(f"{name} (s)", justify="right")
+    times = ("start",) if turns else ("start", "end")
+    for name in times:
+        table.add_column(f"{name} (s)", justify="right", no_wrap=turns)
     reads = [name for name in ("text", "used") if name in frame.columns]
+    if turns and "used" in reads and frame["used"].nunique() < 2:
+        reads.remove("used")  # what is so of every turn tells none from the others
     for name in reads:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=turns and name == "used")
     timed = "seconds" in frame.columns
     if timed:
-        table.add_column("ms", justify="right")
-    table.add_column("label", style="bold")
-    table.add_column("confidence", justify="right")
+        table.add_column("ms", justify="right", no_wrap=turns)
+    table.add_column("label", style="bold", no_wrap=turns)
+    table.add_column("confidence", justify="right", no_wrap=turns)
     if spread:
         table.add_column("spread", justify="right")
     if tags:
         table.add_column("tags", overflow="fold")
     elif len(classes) > 1:
-        table.add_column("next")
+        table.add_column("next", no_wrap=turns)
     for row in frame.to_dict(orient="records"):
         heard = not pd.isna(row["start"])
-        cells = [escape(str(row[name])) for name in told]
+        cells: list[str | Text] = [escape(str(row[name])) for name in told]
         cells += [str(row["file"]) if not pd.isna(row["file"]) else "signal" if heard else ""] if with_file else []
-        cells += [f"{row[name]:.2f}" if heard else "" for name in ("start", "end")]
-        cells += ["" if pd.isna(row[name]) else escape(str(row[name])) for name in reads]
+        cells += [f"{row[name]:.2f}" if heard else "" for name in times]
+        words = ["" if pd.isna(row[name]) else str(row[name]) for name in reads]
+        # One line for each turn, to see how a conversation goes; CSV and JSON hold all of its words.
+        cells += [Text(word, no_wrap=True, overflow="ellipsis") if turns else escape(word) for word in words]
         cells += [f"{1000 * row['seconds']:.1f}"] if timed else []
         cells.append(str(row["label"]))
         known = not pd.isna(row["confidence"])
@@ -133,8 +143,13 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
     return table
 
 
+def _narrow(names: pd.Series) -> bool:
+    return bool(names.astype(str).str.len().max() <= _NARROW)
+
+
 def _table_text(frame: pd.DataFrame, *, probabilities: bool = True) -> str:
-    console = Console(file=io.StringIO(), width=max(100, Console().width))
+    least = 120 if "dialogue" in frame.columns else 100
+    console = Console(file=io.StringIO(), width=max(least, Console().width))
     console.print(to_table(frame if probabilities else without_probabilities(frame)))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
