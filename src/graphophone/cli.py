@@ -1004,10 +1004,14 @@ def _show_cells(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def _show_comparison(frame: pd.DataFrame) -> None:
     """The columns of a comparison that fit a terminal; the page and its CSV hold the others."""
     from graphophone.evaluation.comparison import short_names
+    from graphophone.evaluation.measures import DASH
 
     keys = [name for name in frame.columns if "." in name]
     shown = frame[["run", *keys, "parameters"]].copy()
     shown["run"] = short_names([*frame["run"]], keys)
+    for key in keys:
+        if shown[key].dtype == object:
+            shown[key] = [DASH if value is None else value for value in shown[key]]
     measures = frame.attrs["measures"]
     for measure in (measures.main, measures.second):
         means, deviations = frame[measure.key], frame[f"{measure.key}_sd"]

@@ -102,7 +102,8 @@ def _show(explanation: ConversationExplanation, out: Console) -> None:
         score = f"{100 * row['score']:+.1f} %"
         answer = f"turn {row['turn']}, {row['label']}"
         table.add_row(escape(answer), part.format(row["source"]), escape(f"{who}{said}"), score)
-    out.print(table)
+    if table.row_count:
+        out.print(table)
     edges = explanation.relations.edges()
     if len(edges):
         out.print(f"{len(edges):,} edges between turns and modalities were left", highlight=False)

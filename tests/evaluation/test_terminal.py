@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from graphophone import cli
-from graphophone.evaluation.comparison import short_names
+from graphophone.evaluation.comparison import compare, short_names
 from graphophone.evaluation.results import RunResults
 from graphophone.features import list_extractors
 from graphophone.runs import Run
@@ -52,6 +52,22 @@ def test_labels_of_a_sweep_keep_their_settings_whole(
     text = printed(capsys)
     assert " P-25-k-5 " in text
     assert " P-50-k-9 " in text
+
+
+def test_numbers_beside_a_setting_that_is_left_open_stay_what_they_are(
+    make_sound_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        make_sound_run(f"gru-{future}", classes=3, items=30, seeds=(0,), recipe={"model.future": future})
+        for future in (None, 0, 12)
+    ]
+    assert compare(runs)["model.future"].tolist() == [None, 0, 12]
+    assert cli.main(["compare", *map(str, runs)]) == cli.OK
+    text = printed(capsys)
+    assert " None – " in text
+    assert " 0 0 " in text
+    assert " 12 12 " in text
+    assert "nan" not in text
 
 
 def test_commands_name_every_extractor(capsys: pytest.CaptureFixture[str]) -> None:

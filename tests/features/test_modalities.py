@@ -166,6 +166,9 @@ def test_an_utterance_with_nothing() -> None:
     pipeline = FeaturePipeline(create_extractor("modalities", text="letters", audio="logmel128"))
     with pytest.raises(FeatureError, match="neither text nor audio"):
         pipeline(None, 16000, text="  ")
+    pipeline = FeaturePipeline(create_extractor("modalities", text="letters"))
+    with pytest.raises(FeatureError, match="there is no text, and nothing else is read"):
+        pipeline(None, 16000, text="  ")
 
 
 def test_standardizer_of_what_is_there() -> None:

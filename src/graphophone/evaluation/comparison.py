@@ -152,6 +152,10 @@ def _compare(runs: Sequence[RunResults]) -> pd.DataFrame:
         rows.append(row)
     numbers = [key + end for key in measures.scalars for end in ("", "_sd", "_low", "_high")] + [selection]
     frame = pd.DataFrame(rows).astype(dict.fromkeys(numbers, np.float64))
+    for key in keys:
+        settings = [row[key] for row in rows]
+        if None in settings:  # which would make numbers of the others that they are not: 0.0 of 0
+            frame[key] = pd.Series(settings, dtype=object)
     frame.attrs["measures"] = measures
     return frame
 

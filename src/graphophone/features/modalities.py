@@ -130,7 +130,10 @@ class Modalities(Extractor):
                 "turned into such, so train on features that are computed to answer for new ones"
             )
         if not found:
-            raise FeatureError(f"modalities: there is neither {' nor '.join(self.parts)}; give at least one of them")
+            names = list(self.parts)
+            if len(names) == 1:
+                raise FeatureError(f"modalities: there is no {names[0]}, and nothing else is read; give it")
+            raise FeatureError(f"modalities: there is neither {' nor '.join(names)}; give at least one of them")
         return self._join(found), {modality: np.atleast_2d(part) for modality, part in found.items()}
 
     def _extract(self, signal: np.ndarray) -> np.ndarray:

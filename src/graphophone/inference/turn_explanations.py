@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from graphophone.errors import GraphophoneError
+from graphophone.evaluation.page import plural
 from graphophone.inference.conversations import PAIRS, TOLD, hear_table, in_order, model_of, turns_of, used
 from graphophone.inference.recognizer import Recognizer
 from graphophone.inference.turn_relations import TurnRelations
@@ -78,7 +79,7 @@ class ConversationExplanation:
     def title(self) -> str:
         """What is explained, in words."""
         if self.turn is None:
-            return f"{self.dialogue}: {len(self.turns)} turns"
+            return f"{self.dialogue}: {plural(len(self.turns), 'turn')}"
         name = f" ({self.turns['id'].iloc[self.turn]})" if "id" in self.turns else ""
         return f"{self.dialogue}, turn {self.turn + 1}{name}: {self.label}, probability {self.probability:.2f}"
 
