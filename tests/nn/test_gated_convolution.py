@@ -279,3 +279,18 @@ def test_unknown_choices_are_refused() -> None:
         GatedStack(6, num_layers=0)
     with pytest.raises(GraphophoneError, match="degree 'both'"):
         GatedGCN(6, degree="both")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0])
+def test_mean_gates_let_as_much_through_as_drawn_ones(make_dialogues: Callable[..., Any], bias: float) -> None:
+    dialogues = make_dialogues([12])
+    graph = dialogues.graph()
+    torch.manual_seed(0)
+    layer = GatedGCN(6, gate=HardConcreteGate(6, temperature=1.5, answer="mean")).double()
+    assert layer.gate is not None
+    torch.nn.init.constant_(layer.gate.score.bias, bias)
+    x = dialogues.x + 1
+    with torch.no_grad():
+        drawn = torch.stack([layer(x, graph).x for _ in range(100)]).mean(dim=0)
+        answer = layer.eval()(x, graph).x
+    assert float((answer * drawn).sum() / drawn.square().sum()) == pytest.approx(1, abs=0.1)

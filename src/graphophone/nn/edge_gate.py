@@ -149,6 +149,15 @@ class HardConcreteGate(nn.Module):
 
     def forward(self, z: Tensor, graph: DialogueGraph) -> tuple[EdgeTables, Tensor]:
         """Gates of all edges, and the mean chance that one is open."""
+        gates, _, penalty = self.surviving(z, graph)
+        return gates, penalty
+
+    def surviving(self, z: Tensor, graph: DialogueGraph) -> tuple[EdgeTables, EdgeTables, Tensor]:
+        """Gates of all edges, whether each is open, as a number without gradient, and the penalty.
+
+        Where gates answer by their mean, it is the chance to be open: what a node hears is then as large as it was in
+        training, where the norm of an edge counts the edges that were open beside it.
+        """
         scores = self.log_alpha(z, graph)
         gates = EdgeTables(
             self.gates(scores.within).masked_fill(~graph.within, 0),
@@ -158,4 +167,7 @@ class HardConcreteGate(nn.Module):
             open_probability(scores.within, **self.bounds).masked_fill(~graph.within, 0),
             open_probability(scores.across, **self.bounds).masked_fill(~graph.across, 0),
         )
-        return gates, chances.total() / graph.num_edges.clamp(min=1)
+        certain = self.training or not self.noise or self.answer == "point"
+        opened = (table.detach() for table in (gates if certain else chances))
+        survives = EdgeTables(*((table != 0).to(table.dtype) if certain else table for table in opened))
+        return gates, survives, chances.total() / graph.num_edges.clamp(min=1)

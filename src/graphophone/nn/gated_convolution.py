@@ -18,7 +18,9 @@ Degree = Literal["in", "out", "soft"]
 _LARGEST_NORM = 1.5
 
 
-def edge_norms(gates: EdgeTables, graph: DialogueGraph, degree: Degree = "in") -> EdgeTables:
+def edge_norms(
+    gates: EdgeTables, graph: DialogueGraph, degree: Degree = "in", survives: EdgeTables | None = None
+) -> EdgeTables:
     r"""For every edge :math:`r_{source} r_{target}`, where :math:`r_i = \min(deg_i^{-1/2}, 1.5)`.
 
     Args:
@@ -28,11 +30,13 @@ def edge_norms(gates: EdgeTables, graph: DialogueGraph, degree: Degree = "in") -
             with r = 0 where there is none; ``soft`` the sum of their gates, with gradient, r = 0 at 0; ``out`` its
             surviving outgoing edges, without gradient and with r = 1.5 where there is none, as published. Outgoing
             edges of a turn lead to later ones: where ``graph.future`` is set, ``out`` counts incoming edges as well.
+        survives: How much each edge counts as surviving; None: 1 where g > 0.
     """
     if degree == "soft":
         count = gates.into()
     else:
-        survives = EdgeTables(*((gate.detach() != 0).to(gate.dtype) for gate in gates))
+        if survives is None:
+            survives = EdgeTables(*((gate.detach() != 0).to(gate.dtype) for gate in gates))
         count = survives.out_of() if degree == "out" and graph.future is None else survives.into()
     there = count > 0
     r = count.masked_fill(~there, 1).rsqrt().clamp(max=_LARGEST_NORM)
@@ -75,7 +79,7 @@ class GatedLayer(nn.Module):
         if self.lin is not None:
             nn.init.xavier_uniform_(self.lin.weight)
 
-    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables) -> EdgeTables:
+    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables, survives: EdgeTables) -> EdgeTables:
         """What every edge multiplies its source with, gates included; 0 where there is no edge."""
         raise NotImplementedError
 
@@ -86,9 +90,10 @@ class GatedLayer(nn.Module):
             z = graph.spread(self.lin(graph.gathered(z)))
         if self.gate is None:
             gates, penalty = EdgeTables(graph.within.to(z.dtype), graph.across.to(z.dtype)), z.new_zeros(())
+            survives = gates
         else:
-            gates, penalty = self.gate(z, graph)
-        edges = self.weigh(z, graph, gates)
+            gates, survives, penalty = self.gate.surviving(z, graph)
+        edges = self.weigh(z, graph, gates, survives)
         shown = EdgeTables(*(table.detach() for table in edges)) if weights else None
         return BackboneOutput(edges.aggregate(z), penalty, shown)
 
@@ -103,9 +108,9 @@ class GatedGCN(GatedLayer):
     those of `GatedLayer`.
     """
 
-    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables) -> EdgeTables:
+    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables, survives: EdgeTables) -> EdgeTables:
         """Norm times gate."""
-        return edge_norms(gates, graph, self.degree).times(gates)
+        return edge_norms(gates, graph, self.degree, survives).times(gates)
 
 
 class GatedGAT(GatedLayer):
@@ -131,7 +136,7 @@ class GatedGAT(GatedLayer):
         super().__init__(channels, gate=gate, degree=degree, transform=transform, dropout=dropout)
         self.attention = nn.Linear(2 * channels, 1, bias=False)
 
-    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables) -> EdgeTables:
+    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables, survives: EdgeTables) -> EdgeTables:
         """Attention times gate."""
         target, source = F.linear(z, self.attention.weight.view(2, self.channels)).unbind(-1)
         scores = pair_scores(target, source)
@@ -168,12 +173,12 @@ class MultiFrequencyConv(GatedLayer):
         super().__init__(channels, gate=gate, degree=degree, transform=transform, dropout=dropout)
         self.frequency = nn.Linear(2 * channels, 1)
 
-    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables) -> EdgeTables:
+    def weigh(self, z: Tensor, graph: DialogueGraph, gates: EdgeTables, survives: EdgeTables) -> EdgeTables:
         """Signed weight times norm times gate."""
         target, source = F.linear(z, self.frequency.weight.view(2, self.channels)).unbind(-1)
         scores = pair_scores(target + self.frequency.bias, source)
         signed = EdgeTables(scores.within.tanh(), scores.across.tanh())
-        return signed.times(edge_norms(gates, graph, self.degree)).times(gates)
+        return signed.times(edge_norms(gates, graph, self.degree, survives)).times(gates)
 
     def forward(self, x: Tensor, graph: DialogueGraph, *, weights: bool = False) -> BackboneOutput:
         """The states with what the edges bring added."""
