@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from graphophone import runs
+from graphophone import dialogue_inputs, runs
 from graphophone.errors import GraphophoneError
 from graphophone.inference import load_bundle
 from graphophone.nn.dialogue import DialogueBatch
@@ -147,6 +147,13 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
     first, second = (load_file(run.model / "model.safetensors") for run in (whole, resumed))
     for key in first:
         torch.testing.assert_close(first[key], second[key], atol=0, rtol=0, msg=key)
+
+
+def test_a_dialogue_that_is_cut_is_named(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arranged = dialogue_inputs.arrange
+    monkeypatch.setattr(dialogue_inputs, "arrange", lambda table: arranged(table, longest=6))
+    with pytest.warns(UserWarning, match=r"dialogues of more than \d+ turns are cut into pieces, the first d"):
+        trained(recipe(epochs=1), tmp_path / "runs")
 
 
 def test_a_divided_dialogue_is_refused(recipe: Recipe, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from graphophone.dialogues import Dialogues, Turns, arrange
+from graphophone.dialogues import LONGEST, Dialogues, Turns, arrange
 from graphophone.evaluation.protocols import Split
 from graphophone.features import FeaturePipeline, Standardizer
 from graphophone.features.modalities import Modalities
@@ -68,7 +69,14 @@ class DialogueInput(Input):
     @cached_property
     def dialogues(self) -> Dialogues:
         """The turns of the corpus in their order."""
-        return arrange(self.prepared.corpus.table)
+        found = arrange(self.prepared.corpus.table)
+        if found.cut:
+            warnings.warn(
+                f"{len(found.cut)} dialogues of more than {LONGEST} turns are cut into pieces, the first {found.cut[0]}: "
+                "turns of different pieces do not hear each other",
+                stacklevel=2,
+            )
+        return found
 
     def seen(self, split: Split) -> np.ndarray:
         """All turns of the training dialogues, labelled or not; protocols keep dialogues whole."""
