@@ -72,8 +72,8 @@ class DialogueInput(Input):
         found = arrange(self.prepared.corpus.table)
         if found.cut:
             warnings.warn(
-                f"{len(found.cut)} dialogues of more than {LONGEST} turns are cut into pieces, the first {found.cut[0]}: "
-                "turns of different pieces do not hear each other",
+                f"{len(found.cut)} dialogues of more than {LONGEST} turns are cut into pieces, the first "
+                f"{found.cut[0]}: turns of different pieces do not hear each other",
                 stacklevel=2,
             )
         return found
