@@ -1,6 +1,7 @@
 """Trainings of networks that read spectrograms, from recordings to run folders."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -429,3 +430,15 @@ def test_statistics_of_subgraphs_are_those_of_an_undisturbed_training_after_a_re
     assert one
     for name in one:
         assert torch.equal(one[name], other[name]), name
+
+
+@pytest.mark.parametrize(("power", "ratio"), [(True, 4.0), (1.0, 4.0), (0.5, 2.0)])
+def test_class_weights_are_a_power_of_the_inverse_frequency_with_a_mean_of_one(power, ratio):
+    recipe = SimpleNamespace(training=SimpleNamespace(class_weights=power))
+    corpus = SimpleNamespace(targets=np.array([0, 0, 1, 0, 0, 1]), classes=("a", "b"))
+    rows = np.arange(5)  # four of a, one of b
+    found = jobs.class_weights(recipe, corpus, rows)
+    assert found[1] / found[0] == pytest.approx(ratio)
+    assert np.take(found, corpus.targets[rows]).mean() == pytest.approx(1)
+    recipe.training.class_weights = False
+    assert jobs.class_weights(recipe, corpus, rows) is None

@@ -107,11 +107,16 @@ def _with_weights(recipe: Recipe, model: PretrainedModel) -> tuple[PretrainedMod
 
 
 def class_weights(recipe: Recipe, corpus: Corpus, rows: np.ndarray) -> list[float] | None:
-    """Inverse frequencies of the classes among the items ``rows``, with a mean of 1 over them, if the recipe asks."""
-    if not recipe.training.class_weights:
+    """Inverse frequencies of the classes among the items ``rows``, to a power, with a mean of 1 over them.
+
+    None where the recipe asks for none. With a power of 1 the weight of a class is N / (C n).
+    """
+    power = float(recipe.training.class_weights)
+    if not power:
         return None
     counts = np.bincount(corpus.targets[rows], minlength=len(corpus.classes))
-    return cast("list[float]", (counts.sum() / (len(counts) * np.maximum(counts, 1))).tolist())
+    weights = np.maximum(counts, 1.0) ** -power
+    return cast("list[float]", (weights * counts.sum() / (weights @ counts)).tolist())
 
 
 def make_task(recipe: Recipe, model: PretrainedModel, corpus: Corpus, rows: np.ndarray, seed: int) -> SupervisedTask:

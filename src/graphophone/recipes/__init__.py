@@ -93,7 +93,8 @@ class Training:
         refresh_batch_norm: Measure the statistics of batch norm once more with the weights that are kept, in one pass
             over the training part.
         gradient_clip: Largest norm of the gradient; 0 leaves it.
-        class_weights: Weight the classes by their inverse frequency in the training part.
+        class_weights: Weight the classes by their inverse frequency in the training part; a number is a power of it,
+            of which 0.25 or 0.5 weigh rare classes less heavily.
         balanced: Draw every class about equally often.
         pretrained: Weights to start from: a file or folder that :func:`graphophone.models.load_weights` reads.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -115,7 +116,7 @@ class Training:
     average_last: int = 0
     refresh_batch_norm: bool = False
     gradient_clip: float = 0.0
-    class_weights: bool = False
+    class_weights: bool | float = False
     balanced: bool = False
     pretrained: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -133,6 +134,10 @@ class Training:
         for name in ("patience", "gradient_clip", "threads", "loader_workers", "max_duration", "average_last"):
             if getattr(self, name) < 0:
                 raise ValueError(f"training.{name} must not be negative, not {getattr(self, name)}")
+        if not 0 <= self.class_weights <= 1:
+            raise ValueError(
+                f"training.class_weights must lie in [0, 1], or be true or false, not {self.class_weights}"
+            )
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must lie in [0, 1), not {self.ema_decay}")
         if self.averaging == "epochs":
