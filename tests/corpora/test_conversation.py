@@ -43,14 +43,14 @@ def test_a_table_of_turns(tmp_path: Path) -> None:
     found = corpora.load("conversation", put(tmp_path / "talk.csv", TABLE))
     table = found.table
     assert (found.name, found.classes, found.problems) == ("talk", ("angry", "happy"), ())
-    assert table["id"].tolist() == ["one_0", "one_1", "two_0", "two_1"]
-    assert table["position"].tolist() == [0, 1, 0, 1]
+    assert table["id"].tolist() == ["one_1", "one_2", "two_1", "two_2"]
+    assert table["position"].tolist() == [1, 2, 1, 2]
     assert table["audio"].tolist() == [str(tmp_path / "a.wav"), "", str(tmp_path / "b.wav"), ""]
     assert table["label"].tolist() == ["happy", "angry", "", "happy"]
     assert table["row"].tolist() == [2, 3, 4, 5]
     assert table["split"].tolist() == ["train", "train", "test", "test"]
     labelled = corpora.load("conversation", tmp_path / "talk.csv", unlabelled=False)
-    assert labelled.table["id"].tolist() == ["one_0", "one_1", "two_1"]
+    assert labelled.table["id"].tolist() == ["one_1", "one_2", "two_2"]
     assert [problem.reason for problem in labelled.problems] == ["no label"]
 
 
@@ -92,7 +92,7 @@ def test_shapes_of_json(tmp_path: Path, content: Any, dialogues: list[str]) -> N
     assert turns["dialogue"].tolist() == dialogues
     assert turns["text"].tolist() == ["one", "two"]
     assert turns["speaker"].tolist() == ["a", "b"]
-    assert turns["position"].tolist() == ([0, 1] if dialogues[0] == dialogues[1] else [0, 0])
+    assert turns["position"].tolist() == ([1, 2] if dialogues[0] == dialogues[1] else [1, 1])
     assert turns["row"].tolist() == [0, 1]
     assert turns["start"].isna().all()
     assert turns.attrs["problems"] == ()
@@ -121,23 +121,23 @@ def test_parts_of_a_recording(tmp_path: Path) -> None:
     assert turns["split"].tolist() == ["test", "test", "train", "test"]
     assert "recording" not in turns
     # A turn without a time leaves nothing but the order of the file.
-    assert turns["position"].tolist() == [0, 1, 2, 3]
+    assert turns["position"].tolist() == [1, 2, 3, 4]
     assert reasons(turns) == {
-        "call_4": "no start in the recording, and no text; give start and end",
-        "call_3": "no start in the recording: only its text is used; give start and end",
+        "call_5": "no start in the recording, and no text; give start and end",
+        "call_4": "no start in the recording: only its text is used; give start and end",
     }
 
 
 def test_order_by_time_where_there_is_one_clock(tmp_path: Path) -> None:
     turns = read_turns(put(tmp_path / "a.csv", "dialogue,text,start\nd,b,5\nd,a,1\ne,c,0\n"))
     assert turns["text"].tolist() == ["b", "a", "c"]
-    assert turns["position"].tolist() == [1, 0, 0]
+    assert turns["position"].tolist() == [2, 1, 1]
     turns = read_turns(put(tmp_path / "a.csv", "audio,start,end\nx.wav,5,6\ny.wav,1,2\n"))
-    assert turns["position"].tolist() == [0, 1]
+    assert turns["position"].tolist() == [1, 2]
     assert turns["start"].tolist() == [5, 1]
     turns = read_turns(put(tmp_path / "a.csv", "recording,start,end\nx.wav,5,6\ny.wav,1,2\nx.wav,1,2\n"))
     assert turns["dialogue"].tolist() == ["x", "y", "x"]
-    assert turns["position"].tolist() == [1, 0, 0]
+    assert turns["position"].tolist() == [2, 1, 1]
 
 
 def test_what_is_wrong_is_said_turn_by_turn(tmp_path: Path) -> None:
@@ -179,12 +179,12 @@ def test_what_is_wrong_is_said_turn_by_turn(tmp_path: Path) -> None:
 def test_a_turn_whose_part_of_the_sound_is_not_known(tmp_path: Path) -> None:
     lines = ["recording,start,end,text", "x.wav,0,1,a", "x.wav,3,2,b", "x.wav,3,2,", "x.wav,soon,4,c", "x.wav,5,6,"]
     turns = read_turns(put(tmp_path / "a.csv", "\n".join(lines)))
-    assert turns["id"].tolist() == ["x_0", "x_1", "x_3", "x_4"]
+    assert turns["id"].tolist() == ["x_1", "x_2", "x_4", "x_5"]
     assert [Path(name).name for name in turns["audio"]] == ["x.wav", "", "", "x.wav"]
     assert turns["start"].tolist()[::3] == [0, 5]
     assert turns["start"].isna().tolist() == [False, True, True, False]
     severities = {problem.item: problem.severity for problem in turns.attrs["problems"]}
-    assert severities == {"x_1": "warning", "x_2": "error", "x_3": "warning"}
+    assert severities == {"x_2": "warning", "x_3": "error", "x_4": "warning"}
 
 
 def test_a_turn_without_sound_is_of_the_only_recording(tmp_path: Path) -> None:
@@ -199,21 +199,21 @@ def test_a_turn_without_sound_is_of_the_only_recording(tmp_path: Path) -> None:
 
 def test_ids_of_their_own_and_made(tmp_path: Path) -> None:
     turns = read_turns(put(tmp_path / "a.csv", "id,text\nx,hi\n,ho\n"))
-    assert turns["id"].tolist() == ["x", "a_1"]
+    assert turns["id"].tolist() == ["x", "a_2"]
     turns = read_turns(put(tmp_path / "a.csv", "id,dialogue,text\n1,p,hi\n1,q,ho\n"))
-    assert turns["id"].tolist() == ["p_0", "q_0"]
+    assert turns["id"].tolist() == ["p_1", "q_1"]
 
 
 def test_a_sound_that_is_not_there(tmp_path: Path) -> None:
     file = put(tmp_path / "a.csv", "text,audio,label\nhi,gone.wav,x\n,gone.wav,y\nho,,y\n")
     assert read_turns(file)["audio"].tolist() == [str(tmp_path / "gone.wav")] * 2 + [""]
     found = corpora.load("conversation", file)
-    assert found.table["id"].tolist() == ["a_0", "a_2"]
+    assert found.table["id"].tolist() == ["a_1", "a_3"]
     assert found.table["audio"].tolist() == ["", ""]
     told = {problem.item: (problem.severity, problem.reason) for problem in found.problems}
     assert told == {
-        "a_0": ("warning", f"file not found: {tmp_path / 'gone.wav'}; only its text is used"),
-        "a_1": ("error", f"file not found: {tmp_path / 'gone.wav'}"),
+        "a_1": ("warning", f"file not found: {tmp_path / 'gone.wav'}; only its text is used"),
+        "a_2": ("error", f"file not found: {tmp_path / 'gone.wav'}"),
     }
 
 
@@ -225,7 +225,7 @@ def test_a_sound_that_is_not_there(tmp_path: Path) -> None:
         ("a.json", "7", "neither a list of turns nor dialogues"),
         ("a.json", {"a": 1}, "'a' is neither a dialogue nor a list of turns"),
         ("a.json", [{"turns": []}, {"id": "b"}], r"dialogue 1 \(from 0\) has no list 'turns'"),
-        ("a.json", [{"text": ""}], "none of 1 turns is usable; the first: row 0, a_0: neither text nor sound"),
+        ("a.json", [{"text": ""}], "none of 1 turns is usable; the first: row 0, a_1: neither text nor sound"),
         ("a.csv", "wav,words\na,b\n", "neither text nor audio nor recording, but wav, words; call them so"),
         ("a.csv", "text,text\na,b\n", "occurs more than once"),
         ("a.csv", "text\nhi\n", "no turn has a label, so there is nothing to learn"),

@@ -149,7 +149,8 @@ def test_as_it_unfolds_is_as_at_once_where_no_later_turn_is_heard(
     table.loc[5, ["text", "audio"]] = None  # of one nothing is known
     whole = recognizer.process_table(table)
     online = recognizer.process_conversation(table, online=True)
-    np.testing.assert_allclose(online[P], whole[P], atol=1e-5)
+    # Single precision, and scores of up to a hundred; in double precision networks are told apart to 1e-10.
+    np.testing.assert_allclose(online[P], whole[P], atol=2e-4)
     assert online.index.tolist() == whole.index.tolist()
     assert [p.row for p in online.attrs["failures"]] == [5]
     assert online.attrs["warnings"] == []
@@ -238,11 +239,11 @@ def test_a_file_of_turns(causal: Recognizer, recording: Path, tmp_path: Path, ca
     path = tmp_path / "talk.json"
     path.write_text(json.dumps({"turns": turns}))
     found = causal.process_conversation(path)
-    assert found["id"].tolist() == [f"talk_{i}" for i in range(6)]
+    assert found["id"].tolist() == [f"talk_{i}" for i in range(1, 7)]
     assert found["dialogue"].unique().tolist() == ["talk"]
     assert [problem.row for problem in found.attrs["failures"]] == [6, 7]
     np.testing.assert_allclose(found[P], causal.process_table(table)[P], atol=1e-5)
-    assert found["position"].tolist() == list(range(6))
+    assert found["position"].tolist() == list(range(1, 7))
     assert pd.api.types.is_integer_dtype(found["position"])
     assert not [problem for problem in found.attrs["warnings"] if "speaker" in problem.reason]
     online = causal.process_conversation(path, online=True)

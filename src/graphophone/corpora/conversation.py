@@ -143,7 +143,7 @@ def read_turns(
 
     Returns:
         A row per usable turn, with the columns ``id`` (str; made from dialogue and position where the file has none, or
-        the same one twice), ``dialogue`` (str), ``position`` (float, from 0 where the file does not say), ``speaker``
+        the same one twice), ``dialogue`` (str), ``position`` (float, from 1 where the file does not say), ``speaker``
         (str, :data:`UNKNOWN` for none; only if the file has it), ``text`` (str, empty for none), ``audio`` (absolute
         path, empty for none; whether the file is there is not looked at), ``start`` and ``end`` (seconds, NaN for
         none), ``row`` (line of a text table, else number of the turn from 0), ``label`` (str, empty for none; only if
@@ -391,7 +391,7 @@ class _Turns:
                 if turns["start"].isna().any() or (heard != heard.iloc[0]).any():
                     order[turns.index] = 0.0
             ranked = pd.DataFrame({"dialogue": dialogue, "order": order}).sort_values("order", kind="stable")
-            self.frame["position"] = ranked.groupby("dialogue", sort=False).cumcount().astype(np.float64)
+            self.frame["position"] = ranked.groupby("dialogue", sort=False).cumcount().add(1).astype(np.float64)
             return
         given = self._names("position")
         self.frame["position"] = pd.to_numeric(given, errors="coerce").astype(np.float64)

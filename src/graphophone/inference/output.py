@@ -101,7 +101,9 @@ def to_table(frame: pd.DataFrame, *, title: str | None = None) -> Table:
         table.add_column(name, overflow="fold", no_wrap=turns and _narrow(frame[name]))
     if with_file:
         table.add_column("file", overflow="fold")
-    times = ("start",) if turns else ("start", "end")
+    times: tuple[str, ...] = ("start",) if turns else ("start", "end")
+    if turns and frame["start"].isna().all():  # a conversation in writing
+        times = ()
     for name in times:
         table.add_column(f"{name} (s)", justify="right", no_wrap=turns)
     reads = [name for name in ("text", "used") if name in frame.columns]
