@@ -7,9 +7,13 @@ from graphophone.nn.conv_ffn import ConvFFN
 from graphophone.nn.convolution import GINConv, GraphLSTMConv, NeighbourLSTM
 from graphophone.nn.cross_attention import CrossAttention, CrossModalStream, Sequences
 from graphophone.nn.density import density_peaks
+from graphophone.nn.dialogue import DialogueBatch, DialogueGraph, EdgeTables
+from graphophone.nn.dialogue_hypergraph import DialogueHypergraphConv
 from graphophone.nn.drop_path import DropPath
+from graphophone.nn.edge_gate import HardConcreteGate
 from graphophone.nn.ffn import FFN
 from graphophone.nn.fuzzy import fuzzy_c_means, fuzzy_centroids, fuzzy_memberships
+from graphophone.nn.gated_convolution import GatedGAT, GatedGCN, GatedStack, MultiFrequencyConv
 from graphophone.nn.gated_fusion import GatedSum
 from graphophone.nn.graph_attention_v2 import GraphAttentionV2
 from graphophone.nn.graph_stack import GraphStack
@@ -19,6 +23,8 @@ from graphophone.nn.kmeans import k_means
 from graphophone.nn.latent_attention import LatentGraphStack
 from graphophone.nn.lhg import GraphConv, GridClustering, LHGBlock
 from graphophone.nn.lstm import NeighbourPlan, NeighbourPlanError, graph_lstm
+from graphophone.nn.m3net import M3NetStack
+from graphophone.nn.mmgcn import MMGCNStack
 from graphophone.nn.party import SpeakerPartyEncoder
 from graphophone.nn.pooling import POOLINGS, create_pooling, list_poolings
 from graphophone.nn.position import PositionCloseness, position_closeness
@@ -37,10 +43,17 @@ __all__ = [
     "ConvStem",
     "CrossAttention",
     "CrossModalStream",
+    "DialogueBatch",
+    "DialogueGraph",
+    "DialogueHypergraphConv",
     "Downsample",
     "DropPath",
+    "EdgeTables",
     "FrameRNN",
     "GINConv",
+    "GatedGAT",
+    "GatedGCN",
+    "GatedStack",
     "GatedSum",
     "GraphAttention",
     "GraphAttentionV2",
@@ -49,8 +62,12 @@ __all__ = [
     "GraphMix",
     "GraphStack",
     "GridClustering",
+    "HardConcreteGate",
     "LHGBlock",
     "LatentGraphStack",
+    "M3NetStack",
+    "MMGCNStack",
+    "MultiFrequencyConv",
     "NeighbourLSTM",
     "NeighbourPlan",
     "NeighbourPlanError",
