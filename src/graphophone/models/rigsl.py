@@ -15,12 +15,11 @@ branches run beside each other: a graph network on the fully connected dialogue 
 attention over all nodes (NodeFormer, Wu et al., 2022), which finds edges that nobody drew. A gated sum fuses both.
 
 The preset ``"published"`` computes what the released code computes, ``"clean"`` what it seems to mean: gates are
-drawn in training, their mean answers, and those of all layers are counted, degrees are those of incoming edges, heads
-share the width,
-attention is exact instead of estimated from a few random features, and losses do not grow with the batch. In both,
-padding reaches nothing (the released code reads it backwards), attention of ``gat`` is normalised over incoming edges,
-weights of hyperedges belong to their kind instead of a place in the batch, speakers are numbered by their first turns
-(and not by gender, as in the released vectors of IEMOCAP), and no global random state is set.
+drawn in training, answer by their mean, and those of all layers are counted, degrees are those of incoming edges,
+heads share the width, attention is exact instead of estimated from a few random features, and losses do not grow with
+the batch. In both, padding reaches nothing (the released code reads it backwards), attention of ``gat`` is normalised
+over incoming edges, weights of hyperedges belong to their kind instead of a place in the batch, and no global random
+state is set.
 """
 
 from __future__ import annotations
