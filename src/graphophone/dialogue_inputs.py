@@ -33,6 +33,7 @@ class DialogueInput(Input):
 
     takes_gaps: ClassVar[bool] = True
     told: ClassVar[tuple[str, ...]] = ("speaker", "dialogue", "position")
+    _made: tuple[Callable[[np.ndarray], np.ndarray], Turns] | None = None
 
     @classmethod
     def check(cls, recipe: Recipe, pipeline: FeaturePipeline) -> None:
@@ -88,6 +89,13 @@ class DialogueInput(Input):
         """Batches of the dialogues that hold any of the turns ``rows``."""
         return self.asking(rows, standardizer, seed=seed, shuffle=training)
 
+    def turns(self, standardizer: Callable[[np.ndarray], np.ndarray]) -> Turns:
+        """All turns, standardised; made once for the loaders of a training, which share them."""
+        if self._made is None or self._made[0] is not standardizer:
+            x = torch.from_numpy(np.asarray(standardizer(self.prepared.vectors), dtype=np.float32))
+            self._made = standardizer, Turns.of(x, self.sizes["in_channels"], self.dialogues.speaker)
+        return self._made[1]
+
     def asking(
         self,
         rows: np.ndarray,
@@ -100,9 +108,7 @@ class DialogueInput(Input):
         corpus = self.prepared.corpus
         asked = torch.zeros(len(corpus), dtype=torch.bool)
         asked[torch.from_numpy(rows)] = True
-        x = torch.from_numpy(np.asarray(standardizer(self.prepared.vectors), dtype=np.float32))
-        turns = Turns.of(x, self.sizes["in_channels"], self.dialogues.speaker)
-        data = _Batches(turns, self.dialogues.among(rows), torch.from_numpy(corpus.targets), asked)
+        data = _Batches(self.turns(standardizer), self.dialogues.among(rows), torch.from_numpy(corpus.targets), asked)
         return DataLoader(
             data,
             batch_size=self.recipe.training.batch_size,
